@@ -54,10 +54,13 @@ macro(ragd_find_cuda)
   message(STATUS "ragd: CUDA toolkit found: ${RAGD_HAVE_CUDA}")
 endmacro()
 
-# ragd_tests(MODULE LINK libs...): every tests/MODULE/test_NAME.c becomes the ctest MODULE_NAME.
+# ragd_tests(MODULE LINK libs... [EXCLUDE regexes...]): every tests/MODULE/test_NAME.c becomes the ctest MODULE_NAME.
 function(ragd_tests module)
-  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LINK;EXCLUDE" ${ARGN})
   file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${module}/test_*.c)
+  foreach(pattern IN LISTS ARG_EXCLUDE)
+    list(FILTER tests EXCLUDE REGEX "${pattern}")
+  endforeach()
   foreach(source IN LISTS tests)
     get_filename_component(base ${source} NAME_WE)
     string(REPLACE "test_" "${module}_" target ${base})

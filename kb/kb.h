@@ -1,0 +1,386 @@
+// kb: versioned knowledge bases. Documents, contents, revisions, chunks, commits, branches, tags, diff, merge, rollback,
+// retention, export; and the planning of a search over them. Stands on store (durability), index (similarity) and
+// embed (text to vectors). Knows neither HTTP nor protobuf nor JSON: metadata is opaque text here.
+//
+// Words: see docs/ARCHITECTURE.md. In short: revisions and chunks of a kb are append-only and numbered (u32); a commit is
+// the *set* of revisions and chunks that are alive, kept as a delta on disk and as a persistent bitmap in memory. So a
+// branch, a tag or a rollback costs nothing, a diff is a symmetric difference, and a search at an old version is the
+// same search with another bitmap as its filter.
+//
+// Threads: rag_kbs and rag_kb are thread-safe. Reads never wait for writes: they pin an immutable view. Writes of all
+// kbs of a store are ordered by the store's group commit.
+#ifndef RAGD_KB_H
+#define RAGD_KB_H
+
+#include "base/base.h"
+#include "embed/embed.h"
+#include "index/index.h"
+#include "store/store.h"
+
+// Limits. Each has a test at it and one past it.
+#define RAG_DOCUMENT_ID_BYTES_MAX 512u
+#define RAG_DOCUMENT_TEXT_BYTES_MAX (32u << 20)
+#define RAG_DOCUMENT_TITLE_BYTES_MAX 4096u
+#define RAG_DOCUMENT_METADATA_BYTES_MAX (1u << 20)
+#define RAG_DOCUMENT_URI_BYTES_MAX 4096u
+#define RAG_DOCUMENT_CHUNKS_MAX 65536u
+#define RAG_PUT_DOCUMENTS_MAX 100000u // of one call, deletions included
+#define RAG_COMMIT_MESSAGE_BYTES_MAX 8192u
+#define RAG_COMMIT_AUTHOR_BYTES_MAX 256u
+#define RAG_KB_DESCRIPTION_BYTES_MAX 4096u
+#define RAG_KB_BRANCHES_MAX 10000u
+#define RAG_KB_TAGS_MAX 100000u
+#define RAG_KBS_MAX 10000u
+#define RAG_IDEMPOTENCY_KEY_BYTES_MAX 255u
+#define RAG_IDEMPOTENCY_TTL_US (INT64_C(24) * 3600 * 1000000)
+#define RAG_REF_BYTES_MAX 160u
+#define RAG_LIST_LIMIT_MAX 10000u
+
+typedef struct rag_kbs rag_kbs;         // every kb of a store
+typedef struct rag_kb rag_kb;           // one kb; starts with a rag_ref: rag_ref_drop it
+typedef struct rag_version rag_version; // one commit, pinned; starts with a rag_ref: rag_ref_drop it
+
+// A list of owned strings.
+typedef struct rag_strings {
+  char **items;
+  size_t count;
+  size_t capacity;
+} rag_strings;
+RAG_NODISCARD rag_status rag_strings_add(rag_strings *list, rag_slice s, rag_error *err);
+void rag_strings_sort(rag_strings *list);
+void rag_strings_free(rag_strings *list);
+
+// ---------------------------------------------------------------------------------------------- chunking
+
+typedef enum rag_chunk_method { // on disk: pinned
+  RAG_CHUNK_STRUCTURE = 0,      // Markdown headings, paragraphs, sentences, packed up to max_tokens
+  RAG_CHUNK_WHOLE = 1,          // the whole text is one chunk
+  RAG_CHUNK_FIXED = 2,          // max_tokens tokens, overlap_tokens shared with the one before
+} rag_chunk_method;
+const char *rag_chunk_method_name(rag_chunk_method method); // "structure", "whole", "fixed"
+bool rag_chunk_method_parse(rag_slice text, rag_chunk_method *out);
+typedef struct rag_chunking {
+  rag_chunk_method method;
+  uint32_t max_tokens;     // 16 to 8192; a token here is a word, a number, a CJK character or a punctuation mark
+  uint32_t overlap_tokens; // fixed: less than half of max_tokens; structure: whole sentences up to so many tokens
+} rag_chunking;
+#define RAG_CHUNK_TOKENS_MIN 16u
+#define RAG_CHUNK_TOKENS_MAX 8192u
+rag_chunking rag_chunking_default(void); // structure, 256, 0
+RAG_NODISCARD rag_status rag_chunking_check(const rag_chunking *chunking, rag_error *err);
+
+typedef struct rag_span { // bytes [start, end) of the text
+  uint32_t start;
+  uint32_t end;
+} rag_span;
+// Cuts valid UTF-8 text into spans, ascending, never inside a character, none blank (white space only), together
+// covering every non-blank character. Deterministic: the same text and chunking give the same spans for ever (the spans
+// are part of stored data). *out owned (rag_free). A blank text gives none. RAG_INVALID_ARGUMENT: over
+// RAG_DOCUMENT_CHUNKS_MAX spans; the message says which max_tokens would do.
+RAG_NODISCARD rag_status rag_chunk_text(const rag_chunking *chunking, rag_slice text, rag_span **out,
+                                        uint32_t *out_count, rag_error *err);
+uint64_t rag_count_tokens(rag_slice text);
+
+// A unified diff of two texts by lines (Myers), `context` lines around each change, appended to out. Bounded work: texts
+// whose difference is too large are shown as one whole replacement.
+RAG_NODISCARD rag_status rag_text_diff(rag_slice from, rag_slice to, const char *from_label, const char *to_label,
+                                       unsigned context, rag_buf *out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- knowledge bases
+
+typedef struct rag_kb_config {
+  char name[RAG_NAME_MAX + 1];
+  char *description;            // owned, "" when none
+  char model[RAG_NAME_MAX + 1]; // embedder name; "" when vectors come from the client
+  uint32_t dimension;           // of the vectors
+  rag_metric metric;
+  rag_chunking chunking;
+  char language[16];      // BCP 47 tag of the texts, or ""
+  char engine[16];        // "auto", "flat"
+  char factory[128];      // for engine "faiss"
+  double target_recall;   // 0: default
+  uint64_t memory_bytes_max;
+  uint32_t lag_slo_seconds; // 0: none
+  uint32_t max_age_seconds;
+} rag_kb_config;
+void rag_kb_config_init(rag_kb_config *config); // the defaults: hash-384, cosine, structure chunks
+void rag_kb_config_free(rag_kb_config *config);
+
+typedef struct rag_kb_info { // rag_kb_info_free
+  rag_kb_config config;
+  uint64_t id;
+  int64_t created_us;
+  char *space;                 // fingerprint of the active space
+  uint64_t documents, chunks;  // at the head of main
+  uint64_t commits;            // made so far, dropped ones included
+  uint64_t branches, tags;
+  uint64_t revisions, contents; // allocated so far
+  char head[16];                // head of main: "c42"
+} rag_kb_info;
+void rag_kb_info_free(rag_kb_info *info);
+
+typedef struct rag_kbs_options {
+  uint64_t object_cache_bytes; // decoded documents ready to answer with; default 256 MiB
+  uint32_t version_cache;      // live sets of versions kept ready; default 256
+  bool load_at_open;           // read vectors into memory at open (server) or at first search (command line)
+} rag_kbs_options;
+rag_kbs_options rag_kbs_options_default(void);
+
+// jobs: gc, purge and deletion run there; kinds are registered here. Both borrowed for the lifetime.
+RAG_NODISCARD rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options *options, rag_kbs **out,
+                                      rag_error *err);
+void rag_kbs_close(rag_kbs *kbs); // every rag_kb and rag_version reference must have been dropped
+
+// Every write takes one: who and why, and how a retry is recognised. Zero-initialised is valid.
+typedef struct rag_write {
+  rag_slice branch; // empty: main
+  rag_slice message;
+  rag_slice author;
+  rag_slice expect_parent;   // ref; empty: none
+  rag_slice idempotency_key; // empty: none
+  rag_digest request_digest; // of the request body, compared when a key comes back
+} rag_write;
+
+// config is copied. RAG_ALREADY_EXISTS. With an idempotency key the first answer comes again.
+RAG_NODISCARD rag_status rag_kbs_create(rag_kbs *kbs, const rag_kb_config *config, const rag_write *write, rag_kb **out,
+                                        rag_error *err);
+RAG_NODISCARD rag_status rag_kbs_get(rag_kbs *kbs, rag_slice name, rag_kb **out, rag_error *err); // *out: a reference
+// By name, names > after, at most limit. *out: owned array of references.
+RAG_NODISCARD rag_status rag_kbs_list(rag_kbs *kbs, rag_slice after, uint32_t limit, rag_kb ***out, uint32_t *out_count,
+                                      rag_error *err);
+// Replaces what may change: description, language, chunking (for texts put from now on), freshness, target_recall,
+// memory_bytes_max. RAG_INVALID_ARGUMENT for a change of name, model, dimension, metric.
+RAG_NODISCARD rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *err);
+// Gone from every answer at return; its rows are removed by a job (*out_job).
+RAG_NODISCARD rag_status rag_kbs_delete(rag_kbs *kbs, rag_slice name, uint64_t *out_job, rag_error *err);
+
+const char *rag_kb_name(const rag_kb *kb); // borrowed
+RAG_NODISCARD rag_status rag_kb_describe(rag_kb *kb, rag_kb_info *out, rag_error *err);
+// Reads vectors and tables into memory when they are not there yet (searches do it by themselves).
+RAG_NODISCARD rag_status rag_kb_load(rag_kb *kb, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- writes
+
+typedef struct rag_chunk_input {
+  rag_slice text;
+  const float *vector;        // or NULL
+  uint32_t vector_dimension;  // components at `vector`
+  rag_slice metadata;         // JSON object text or empty
+} rag_chunk_input;
+
+typedef struct rag_document_input { // everything borrowed for the call
+  rag_slice id;
+  rag_slice text;
+  rag_slice title;
+  rag_slice metadata; // JSON object text in compact form, or empty
+  rag_slice source_uri;
+  int64_t source_modified_us; // 0: unknown. Not part of a document's identity: a touched but equal file is unchanged
+  int64_t effective_us;       // 0: unknown
+  const float *vector;        // NULL: none; makes the document one chunk
+  uint32_t vector_dimension;
+  const rag_chunk_input *chunks; // the caller's own chunks, or NULL
+  uint32_t chunk_count;
+} rag_document_input;
+
+typedef enum rag_prune { RAG_PRUNE_NONE = 0, RAG_PRUNE_SOURCE = 1, RAG_PRUNE_ALL = 2 } rag_prune;
+
+typedef struct rag_put {
+  const rag_document_input *documents;
+  uint32_t document_count;
+  const rag_slice *delete_ids;
+  uint32_t delete_count;
+  rag_prune prune;
+} rag_put;
+
+typedef struct rag_write_result {
+  uint64_t commit; // the new head, or the old one when nothing changed
+  bool committed;  // a commit was made
+  bool replayed;   // an earlier answer to the same idempotency key
+  uint64_t added, changed, unchanged, removed;
+  uint64_t missing; // ids to delete that were not there
+  uint64_t chunks_added, chunks_embedded, chunks_reused;
+} rag_write_result;
+
+// One call, one commit, all or nothing, durable at return. A call that changes nothing makes no commit.
+// RAG_ABORTED on a conflict with expect_parent: *conflicts (may be NULL) gets the document ids.
+RAG_NODISCARD rag_status rag_kb_put(rag_kb *kb, const rag_write *write, const rag_put *put, rag_write_result *out,
+                                    rag_strings *conflicts, rag_error *err);
+// New metadata for one document. expected_revision 0: any; else RAG_ABORTED when the document has moved on.
+RAG_NODISCARD rag_status rag_kb_set_metadata(rag_kb *kb, const rag_write *write, rag_slice id,
+                                             uint32_t expected_revision, rag_slice metadata, rag_write_result *out,
+                                             rag_error *err);
+typedef enum rag_merge_strategy { RAG_MERGE_FAIL = 0, RAG_MERGE_OURS = 1, RAG_MERGE_THEIRS = 2 } rag_merge_strategy;
+// Three-way merge of `from` (ref) into branch `into`. Ours is `into`. RAG_ABORTED with the conflicting ids.
+RAG_NODISCARD rag_status rag_kb_merge(rag_kb *kb, const rag_write *write, rag_slice from, rag_slice into,
+                                      rag_merge_strategy strategy, rag_write_result *out, rag_strings *conflicts,
+                                      rag_error *err);
+// A new commit on the branch with the content of `to`.
+RAG_NODISCARD rag_status rag_kb_rollback(rag_kb *kb, const rag_write *write, rag_slice to, rag_write_result *out,
+                                         rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- versions, refs
+
+// ref: branch, tag, c42, REF~n, BRANCH@time; empty: main. RAG_NOT_FOUND names what does not exist and what to do.
+RAG_NODISCARD rag_status rag_kb_resolve(rag_kb *kb, rag_slice ref, rag_version **out, rag_error *err);
+uint64_t rag_version_commit(const rag_version *version);
+uint64_t rag_version_documents(const rag_version *version);
+uint64_t rag_version_chunks(const rag_version *version);
+
+typedef enum rag_commit_kind { // on disk: pinned
+  RAG_COMMIT_INIT = 0,
+  RAG_COMMIT_PUT = 1,
+  RAG_COMMIT_METADATA = 2,
+  RAG_COMMIT_MERGE = 3,
+  RAG_COMMIT_ROLLBACK = 4,
+  RAG_COMMIT_DELETE = 5,
+  RAG_COMMIT_IMPORT = 6,
+} rag_commit_kind;
+const char *rag_commit_kind_name(rag_commit_kind kind);
+
+typedef struct rag_commit_info { // owned strings: rag_commit_info_free
+  uint64_t id;
+  uint64_t parents[2];
+  uint32_t parent_count;
+  int64_t time_us;
+  char *author, *message;
+  rag_commit_kind kind;
+  uint64_t added, changed, removed; // documents, against the first parent
+  bool counts_exact; // false: a rollback over a large difference; added and removed then count revisions
+  uint64_t documents, chunks;
+  char *space;
+} rag_commit_info;
+void rag_commit_info_free(rag_commit_info *info);
+RAG_NODISCARD rag_status rag_kb_commit_get(rag_kb *kb, rag_slice ref, rag_commit_info *out, rag_error *err);
+// First parents from `branch`'s head (or any ref) down; page_token: a commit id to go on below, 0 to start.
+RAG_NODISCARD rag_status rag_kb_log(rag_kb *kb, rag_slice ref, uint64_t below, uint32_t limit, rag_commit_info **out,
+                                    uint32_t *out_count, uint64_t *out_next, rag_error *err);
+
+typedef struct rag_ref_info { // a branch or a tag
+  char name[RAG_NAME_MAX + 1];
+  uint64_t commit;
+  int64_t created_us;
+  int64_t moved_us;
+} rag_ref_info;
+// from: ref; empty: main. RAG_ALREADY_EXISTS for any name that a branch or a tag has.
+RAG_NODISCARD rag_status rag_kb_branch_create(rag_kb *kb, const rag_write *write, rag_slice name, rag_slice from,
+                                              rag_ref_info *out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb_branch_delete(rag_kb *kb, rag_slice name, rag_error *err); // main: FAILED_PRECONDITION
+RAG_NODISCARD rag_status rag_kb_tag_create(rag_kb *kb, const rag_write *write, rag_slice name, rag_slice from,
+                                           rag_ref_info *out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb_tag_delete(rag_kb *kb, rag_slice name, rag_error *err);
+// By name, names > after. *out owned (rag_free).
+RAG_NODISCARD rag_status rag_kb_branches(rag_kb *kb, rag_slice after, uint32_t limit, rag_ref_info **out,
+                                         uint32_t *out_count, rag_error *err);
+RAG_NODISCARD rag_status rag_kb_tags(rag_kb *kb, rag_slice after, uint32_t limit, rag_ref_info **out,
+                                     uint32_t *out_count, rag_error *err);
+
+typedef enum rag_change { RAG_CHANGE_ADDED = 0, RAG_CHANGE_CHANGED = 1, RAG_CHANGE_REMOVED = 2 } rag_change;
+typedef struct rag_diff_entry {
+  char *id;
+  rag_change change;
+  bool text_changed; // false: only metadata or source fields differ
+  uint32_t from_revision, to_revision; // 0: not there
+} rag_diff_entry;
+typedef struct rag_diff { // rag_diff_free. Entries by document id
+  rag_diff_entry *entries;
+  size_t count;
+  uint64_t from_commit, to_commit;
+  uint64_t added, changed, removed;
+} rag_diff;
+void rag_diff_free(rag_diff *diff);
+RAG_NODISCARD rag_status rag_kb_diff(rag_kb *kb, rag_slice from, rag_slice to, rag_diff *out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- documents
+
+typedef struct rag_document { // borrowed views into pinned records: rag_document_free
+  rag_slice id, text, title, metadata, source_uri;
+  int64_t source_modified_us, effective_us;
+  uint32_t revision, content, first_chunk, chunk_count;
+  uint64_t commit;  // the commit that made this revision
+  int64_t time_us;  // when
+  void *pins[2];
+} rag_document;
+void rag_document_free(rag_document *document);
+RAG_NODISCARD rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_document *out, rag_error *err);
+// One revision, whatever version it lives in (for diffs).
+RAG_NODISCARD rag_status rag_kb_revision_get(rag_kb *kb, uint32_t revision, rag_document *out, rag_error *err);
+// Documents of a version in revision order, revisions > after; *out owned array (free each, then rag_free).
+// *out_next: the revision to go on after, 0 at the end. *out_commit: page on with it, so that pages agree.
+RAG_NODISCARD rag_status rag_kb_documents(rag_kb *kb, rag_slice at, uint32_t after, uint32_t limit, rag_document **out,
+                                          uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
+                                          rag_error *err);
+// Spans of a document's chunks, for display. *out owned.
+RAG_NODISCARD rag_status rag_kb_document_chunks(rag_kb *kb, const rag_document *document, rag_span **out,
+                                                uint32_t *out_count, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- search
+
+typedef struct rag_search {
+  rag_slice query;     // text, or
+  const float *vector; // a vector
+  uint32_t vector_dimension;
+  uint32_t k;      // 1 to RAG_INDEX_K_MAX with offset
+  uint32_t offset;
+  bool has_min_score;
+  float min_score;
+  rag_slice at;
+  bool exact;
+  bool want_text, want_metadata, want_vector;
+  uint64_t min_commit;  // answer at least as new as this commit; 0: none
+  uint64_t timeout_ms;  // how long to wait for min_commit
+  uint64_t deadline_ns; // monotonic; 0: none
+} rag_search;
+
+typedef struct rag_hit { // borrowed from the result
+  rag_slice document_id, text, title, metadata, source_uri, chunk_metadata;
+  uint32_t chunk, revision;
+  uint32_t start, end; // bytes of the document's text; 0, 0 for a chunk with a text of its own
+  float score;
+  const float *vector; // where wanted
+} rag_hit;
+
+typedef struct rag_search_result { // rag_search_result_free
+  rag_hit *hits;
+  uint32_t count;
+  uint64_t commit;
+  const char *space;       // borrowed from the kb
+  const char *index_build; // borrowed from the pinned view
+  uint64_t pending_chunks;
+  uint32_t dimension;
+  uint64_t took_ns;
+  rag_index_plan plan;
+  double selectivity; // live chunks of the version / rows of the index
+  void *pins;         // what keeps the slices alive
+} rag_search_result;
+void rag_search_result_free(rag_search_result *result);
+RAG_NODISCARD rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- retention
+
+typedef struct rag_gc_options {
+  uint32_t keep_commits; // of each branch, newest first; 0 with keep_days 0: RAG_INVALID_ARGUMENT
+  uint32_t keep_days;    // whichever keeps more
+} rag_gc_options;
+// Drops commits that no branch's retention, tag, head or merge base needs, then rows that no retained commit needs.
+RAG_NODISCARD rag_status rag_kb_gc(rag_kb *kb, const rag_gc_options *options, uint64_t *out_job, rag_error *err);
+// Erases documents from every version. At return nothing answers with them; the job (*out_job) erases their bytes from
+// the files, and its result is the receipt. An id that never was is listed in the receipt as such.
+RAG_NODISCARD rag_status rag_kb_purge(rag_kb *kb, const rag_slice *ids, uint32_t count, uint64_t *out_job,
+                                      rag_error *err);
+// The whole history as one checked stream (format: kb/export.c), through write(ctx, ...).
+typedef rag_status (*rag_write_fn)(void *ctx, const void *data, size_t size, rag_error *err);
+typedef rag_status (*rag_read_fn)(void *ctx, void *data, size_t size, size_t *out_size, rag_error *err); // 0: the end
+RAG_NODISCARD rag_status rag_kb_export(rag_kb *kb, rag_write_fn write, void *ctx, rag_error *err);
+// A new kb from such a stream; name empty: the exported one's. Damage is RAG_DATA_LOSS and leaves no kb behind.
+RAG_NODISCARD rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_fn read, void *ctx, rag_kb **out,
+                                        rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- numbers
+
+typedef struct rag_kbs_stats {
+  uint64_t kbs, vector_bytes, table_bytes, object_cache_bytes, versions_cached;
+  uint64_t object_cache_hits, object_cache_misses, embed_cache_hits, embed_cache_misses;
+} rag_kbs_stats;
+void rag_kbs_stats_get(rag_kbs *kbs, rag_kbs_stats *out);
+
+#endif

@@ -1,12 +1,13 @@
-// index: similarity search over vectors. Knows neither documents nor RocksDB: a row is a u32 ordinal (the caller's chunk
-// number) and `dimension` floats. Builds alone with -DRAGD_ONLY_KERNELS=ON.
+// index: similarity search over vectors. Knows neither documents nor RocksDB: a row is a u32 ordinal (the caller's
+// chunk number) and `dimension` floats. Builds alone with -DRAGD_ONLY_KERNELS=ON.
 //
 // Determinism: every score is computed by one fixed order of operations (16 virtual lanes, explicit fused multiply-add,
 // one reduction tree; index/kernels/), so that every kernel on every CPU gives the same bits for the same input, and
 // the same request gives the same answer. Ties are broken by the lower ordinal.
 //
 // Scores, higher is better: cosine = inner product of the normalised vectors; ip = inner product; l2 = minus the
-// Euclidean distance.
+// Euclidean distance. A score is always finite: what overflows is clamped to the largest float of its sign, and what is
+// no number (infinities of both signs met in one sum) to the lowest.
 #ifndef RAGD_INDEX_H
 #define RAGD_INDEX_H
 
@@ -39,9 +40,14 @@ typedef struct rag_kernels {
   void (*dot_rows)(const float *query, const float *base, size_t stride, uint32_t rows, uint32_t dimension, float *out);
   void (*l2_squared_rows)(const float *query, const float *base, size_t stride, uint32_t rows, uint32_t dimension,
                           float *out);
+  // The same for rows that lie anywhere: out[i] = dot / l2_squared (query, rows[i]).
+  void (*dot_gather)(const float *query, const float *const *rows, uint32_t count, uint32_t dimension, float *out);
+  void (*l2_squared_gather)(const float *query, const float *const *rows, uint32_t count, uint32_t dimension,
+                            float *out);
 } rag_kernels;
-const rag_kernels *rag_kernels_best(void);                  // chosen once by CPU feature; RAGD_KERNELS=name overrides
-const rag_kernels *rag_kernels_named(const char *name);     // NULL: unknown, or this CPU cannot run it
+const rag_kernels *rag_kernels_best(void); // chosen once by CPU feature; RAGD_KERNELS=name overrides
+// By name, or "scalar_libm": the scalar set without the CPU's FMA. NULL: unknown, or this CPU cannot run it.
+const rag_kernels *rag_kernels_named(const char *name);
 float rag_vector_score(const float *a, const float *b, uint32_t dimension, rag_metric metric); // as searches score
 
 // ---------------------------------------------------------------------------------------------- the index of a space
@@ -82,8 +88,8 @@ typedef struct rag_index_query {
   uint32_t k;               // 1 to RAG_INDEX_K_MAX
   const rag_bitmap *filter; // only these ordinals; NULL: every row
   bool has_min_score;
-  float min_score; // hits below are dropped
-  bool exact;      // exhaustive, whatever the engine
+  float min_score;      // hits below are dropped
+  bool exact;           // exhaustive, whatever the engine
   uint64_t deadline_ns; // monotonic clock; 0: none. Checked every few thousand rows: RAG_DEADLINE_EXCEEDED
 } rag_index_query;
 
@@ -98,10 +104,10 @@ typedef struct rag_index_plan {
   uint32_t segments;   // pieces that were searched
 } rag_index_plan;
 
-// hits: room for query->k; *out_count hits, best first, ties by ordinal. plan may be NULL.
-RAG_NODISCARD rag_status rag_index_search(const rag_index_view *view, const rag_index_query *query,
-                                          rag_index_hit *hits, uint32_t *out_count, rag_index_plan *plan,
-                                          rag_error *err);
+// hits: room for query->k, used as working space (undefined on error); *out_count hits, best first, ties by ordinal.
+// plan may be NULL. Allocates nothing.
+RAG_NODISCARD rag_status rag_index_search(const rag_index_view *view, const rag_index_query *query, rag_index_hit *hits,
+                                          uint32_t *out_count, rag_index_plan *plan, rag_error *err);
 uint64_t rag_index_memory_bytes(const rag_index *index);
 
 #endif

@@ -1,0 +1,15 @@
+# The FAISS oracle test of index/: built where the FAISS C library was found, and said to be left out where it was not.
+# FAISS is a peer to compare with there, not a dependency of the index.
+function(ragd_faiss_oracle_test)
+  if(NOT TARGET FaissC::FaissC)
+    find_package(FaissC QUIET MODULE)
+  endif()
+  if(NOT TARGET FaissC::FaissC)
+    message(STATUS "ragd: FAISS C library not found: index_faiss_oracle is not built (set FAISS_ROOT to point at one)")
+    return()
+  endif()
+  add_executable(index_faiss_oracle ${CMAKE_SOURCE_DIR}/tests/index/test_faiss_oracle.c)
+  target_link_libraries(index_faiss_oracle PRIVATE rag_index FaissC::FaissC ragd_cmocka)
+  add_test(NAME index_faiss_oracle COMMAND index_faiss_oracle)
+  set_tests_properties(index_faiss_oracle PROPERTIES LABELS index TIMEOUT 300)
+endfunction()

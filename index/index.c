@@ -1,0 +1,175 @@
+// The index of a space as its callers see it: checks what they ask, keeps the newest view in a cell, and leaves the
+// rows to an engine.
+//
+// Invariants
+//  1. A published view never changes. The cell holds the newest one.
+//  2. A failed append or remove publishes nothing.
+// Threads: append, remove and destroy are the one writer's; pin and memory_bytes are anyone's and lock-free; everything
+// that takes a view is anyone's who pinned it.
+#include "index/index_internal.h"
+
+#define BUILD_FLAT "flat" // a flat index has no build: its answers depend on the rows alone
+
+struct rag_index {
+  rag_index_shared *shared;       // owned reference
+  const rag_index_engine *engine; // immutable
+  rag_cell newest;                // written by the one writer; readers take references
+};
+
+bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded) {
+  uint64_t before = atomic_fetch_add_explicit(&shared->bytes, bytes, memory_order_relaxed);
+  if (!bounded || shared->bytes_max == 0 || before + bytes <= shared->bytes_max) return true;
+  rag_index__discharge(shared, bytes);
+  return false;
+}
+
+void rag_index__discharge(rag_index_shared *shared, uint64_t bytes) {
+  atomic_fetch_sub_explicit(&shared->bytes, bytes, memory_order_relaxed);
+}
+
+rag_status rag_index__check_deadline(const rag_index_query *query, rag_error *err) {
+  if (query->deadline_ns == 0 || rag_clock_monotonic_ns() < query->deadline_ns) return RAG_OK;
+  return rag_fail(err, RAG_DEADLINE_EXCEEDED,
+                  "the search ran past its deadline: allow more time, or narrow the filter");
+}
+
+static void shared_destroy(rag_ref *self) {
+  rag_free(self);
+}
+
+rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err) {
+  rag_status status = RAG_OK;
+  rag_index *index = NULL;
+  rag_index_view *empty = NULL;
+  const rag_index_engine *engine = &rag_index__flat;
+
+  if (options->dimension == 0 || options->dimension > RAG_DIMENSION_MAX) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "dimension", "the dimension is %u: it must be 1 to %u",
+                          options->dimension, RAG_DIMENSION_MAX);
+  }
+  if ((unsigned)options->metric > (unsigned)RAG_METRIC_L2) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric", "there is no metric number %d", (int)options->metric);
+  }
+  const char *name = options->engine ? options->engine : "auto";
+  if (strcmp(name, "auto") != 0 && strcmp(name, engine->name) != 0) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine", "there is no engine \"%s\": use \"auto\" or \"flat\"",
+                          name);
+  }
+
+  index = rag_calloc(1, sizeof *index);
+  if (!index) return rag_fail_no_memory(err, sizeof *index);
+  index->engine = engine;
+  index->shared = rag_calloc(1, sizeof *index->shared);
+  if (!index->shared) {
+    status = rag_fail_no_memory(err, sizeof *index->shared);
+    goto out;
+  }
+  rag_ref_init(&index->shared->ref, shared_destroy);
+  index->shared->dimension = options->dimension;
+  index->shared->metric = options->metric;
+  index->shared->kernels = rag_kernels_best();
+  index->shared->bytes_max = options->memory_bytes_max;
+  RAG_TRY_OUT(engine->create(index->shared, &empty, err));
+  rag_cell_init(&index->newest, empty);
+  *out = index;
+  index = NULL;
+out:
+  if (index) {
+    rag_ref_drop(index->shared);
+    rag_free(index);
+  }
+  return status;
+}
+
+void rag_index_destroy(rag_index *index) {
+  if (!index) return;
+  rag_cell_set(&index->newest, NULL);
+  rag_ref_drop(index->shared);
+  rag_free(index);
+}
+
+uint64_t rag_index_memory_bytes(const rag_index *index) {
+  return atomic_load_explicit(&index->shared->bytes, memory_order_relaxed);
+}
+
+// ---------------------------------------------------------------------------------------------- writing
+
+rag_status rag_index_append(rag_index *index, const uint32_t *ordinals, uint32_t count, const float *vectors,
+                            rag_error *err) {
+  rag_status status = RAG_OK;
+  rag_index_view *next = NULL;
+  if (count == 0) return RAG_OK;
+  rag_index_view *newest = rag_index_pin(index);
+  for (uint32_t i = 0; i < count; i++) {
+    if (i > 0 && ordinals[i] <= ordinals[i - 1]) {
+      status = rag_fail(err, RAG_INVALID_ARGUMENT, "rows must be appended in ascending order: ordinal %u after %u",
+                        ordinals[i], ordinals[i - 1]);
+      goto out;
+    }
+    if (rag_bitmap_has(newest->present, ordinals[i])) {
+      status = rag_fail(err, RAG_ALREADY_EXISTS, "ordinal %u has a row already, and rows do not change", ordinals[i]);
+      goto out;
+    }
+  }
+  RAG_TRY_OUT(index->engine->append(newest, ordinals, count, vectors, &next, err));
+  rag_cell_set(&index->newest, next);
+out:
+  rag_ref_drop(newest);
+  return status;
+}
+
+rag_status rag_index_remove(rag_index *index, const rag_bitmap *ordinals, rag_error *err) {
+  rag_status status = RAG_OK;
+  rag_index_view *next = NULL;
+  rag_index_view *newest = rag_index_pin(index);
+  if (rag_bitmap_and_count(newest->present, ordinals) > 0) {
+    RAG_TRY_OUT(index->engine->remove(newest, ordinals, &next, err));
+    rag_cell_set(&index->newest, next);
+  }
+out:
+  rag_ref_drop(newest);
+  return status;
+}
+
+// ---------------------------------------------------------------------------------------------- reading
+
+rag_index_view *rag_index_pin(rag_index *index) {
+  return rag_cell_get(&index->newest);
+}
+
+uint64_t rag_index_view_rows(const rag_index_view *view) {
+  return rag_bitmap_count(view->present);
+}
+
+const rag_bitmap *rag_index_view_present(const rag_index_view *view) {
+  return view->present;
+}
+
+const char *rag_index_view_build(const rag_index_view *view) {
+  RAG_UNUSED(view);
+  return BUILD_FLAT;
+}
+
+const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal) {
+  return rag_bitmap_has(view->present, ordinal) ? view->engine->vector(view, ordinal) : NULL;
+}
+
+rag_status rag_index_search(const rag_index_view *view, const rag_index_query *query, rag_index_hit *hits,
+                            uint32_t *out_count, rag_index_plan *plan, rag_error *err) {
+  if (query->k == 0 || query->k > RAG_INDEX_K_MAX) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "k", "k (with the offset) is %u: it must be 1 to %u", query->k,
+                          RAG_INDEX_K_MAX);
+  }
+  if (query->has_min_score && query->min_score != query->min_score) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "min_score", "min_score is NaN: send a number, or leave it out");
+  }
+  RAG_TRY(rag_index__check_deadline(query, err));
+  rag_index_topk top;
+  rag_index_plan made = {.engine = view->engine->name};
+  rag_index__topk_init(&top, hits, query->k, query->has_min_score ? query->min_score : -FLT_MAX);
+  RAG_TRY(view->engine->search(view, query, &top, &made, err));
+  rag_index__topk_finish(&top);
+  *out_count = top.count;
+  if (plan) *plan = made;
+  return RAG_OK;
+}

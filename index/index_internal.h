@@ -1,0 +1,126 @@
+// What the files of index/ share: the kernels' tables, the top-k list, and the interface of an engine.
+//
+// An engine is a set of functions over immutable views. append and remove make the next view out of the newest one and
+// change nothing that an older view can see; index.c checks arguments, publishes views and hands them to readers, so
+// that no engine deals with cells, references in flight or half-valid requests.
+#ifndef RAGD_INDEX_INTERNAL_H
+#define RAGD_INDEX_INTERNAL_H
+
+#include "index/index.h"
+
+#include <float.h>
+#include <math.h>
+
+// ---------------------------------------------------------------------------------------------- kernels
+
+extern const rag_kernels rag_index__kernels_scalar_libm; // runs anywhere
+#if defined(__x86_64__)
+extern const rag_kernels rag_index__kernels_scalar_fma;
+extern const rag_kernels rag_index__kernels_avx2;
+extern const rag_kernels rag_index__kernels_avx512;
+#endif
+
+// A kernel's result as the score that callers see. The comparisons are written so that a NaN fails both and becomes the
+// lowest score; minus a distance is taken from zero, as -0 would print as "-0".
+static inline float rag_index__score(rag_metric metric, float raw) {
+  float score = metric == RAG_METRIC_L2 ? 0.0f - sqrtf(raw) : raw;
+  score = score > -FLT_MAX ? score : -FLT_MAX;
+  return score < FLT_MAX ? score : FLT_MAX;
+}
+
+// ---------------------------------------------------------------------------------------------- top k
+
+// The best `capacity` hits so far, in the caller's memory as a binary heap with the worst hit on top. Worse is the
+// lower score and, at equal scores, the higher ordinal: a strict order, so the outcome does not depend on the order of
+// offers.
+typedef struct rag_index_topk {
+  rag_index_hit *hits; // borrowed
+  uint32_t count;
+  uint32_t capacity;
+  float floor; // scores below it are of no use: min_score, and when the list is full the worst kept one
+} rag_index_topk;
+void rag_index__topk_init(rag_index_topk *top, rag_index_hit *hits, uint32_t capacity, float floor);
+void rag_index__topk_insert(rag_index_topk *top, uint32_t ordinal, float score);
+// Sorts the hits best first.
+void rag_index__topk_finish(rag_index_topk *top);
+static inline void rag_index__topk_offer(rag_index_topk *top, uint32_t ordinal, float score) {
+  if (__builtin_expect(score >= top->floor, 0)) rag_index__topk_insert(top, ordinal, score);
+}
+
+// ---------------------------------------------------------------------------------------------- engines
+
+// What all views of one index share, and what outlives the index while views are pinned.
+typedef struct rag_index_shared {
+  rag_ref ref;
+  uint32_t dimension; // immutable, as are the next three
+  rag_metric metric;
+  const rag_kernels *kernels;
+  uint64_t bytes_max;     // 0: no bound
+  _Atomic uint64_t bytes; // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
+} rag_index_shared;
+// Adds `bytes` unless that would pass the bound (bounded) or whatever the bound says (not bounded: small copies that a
+// removal needs, as a full index must be able to shrink).
+RAG_NODISCARD bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded);
+void rag_index__discharge(rag_index_shared *shared, uint64_t bytes);
+
+typedef struct rag_index_engine rag_index_engine;
+// The head of every engine's view; the engine allocates it and its rag_ref's destroy function frees it.
+struct rag_index_view {
+  rag_ref ref;
+  const rag_index_engine *engine; // immutable, as is everything in a published view
+  rag_index_shared *shared;       // owned reference
+  rag_bitmap *present;            // owned reference
+};
+
+struct rag_index_engine {
+  const char *name;
+  // The view of no rows.
+  rag_status (*create)(rag_index_shared *shared, rag_index_view **out, rag_error *err);
+  // The successors of the newest view, owned by the caller, who publishes them. One thread at a time. The arguments are
+  // checked: ordinals ascend and are not present; to_remove shares at least one ordinal with the view.
+  rag_status (*append)(const rag_index_view *newest, const uint32_t *ordinals, uint32_t count, const float *vectors,
+                       rag_index_view **out, rag_error *err);
+  rag_status (*remove)(const rag_index_view *newest, const rag_bitmap *to_remove, rag_index_view **out, rag_error *err);
+  // The full-precision row of a present ordinal.
+  const float *(*vector)(const rag_index_view *view, uint32_t ordinal);
+  // Offers the rows of present AND filter to `top`, with scores of rag_index__score, and fills *plan. The query is
+  // checked.
+  rag_status (*search)(const rag_index_view *view, const rag_index_query *query, rag_index_topk *top,
+                       rag_index_plan *plan, rag_error *err);
+};
+
+extern const rag_index_engine rag_index__flat;
+
+// ---------------------------------------------------------------------------------------------- flat
+
+// The nodes of the flat engine's tree: flat.c builds it and says what holds, flat_search.c scans it.
+#define FLAT_BLOCK_SHIFT_MIN 6u  // 64 rows: one word of a bitmap
+#define FLAT_BLOCK_SHIFT_MAX 10u // 1,024 rows
+
+typedef struct flat_block {
+  rag_ref ref;
+  rag_index_shared *shared;                            // owned reference
+  uint64_t written[(1u << FLAT_BLOCK_SHIFT_MAX) / 64]; // the writer's alone: slots that hold a row, or held one
+  _Alignas(64) float rows[];                           // 2^block_shift rows of `dimension` floats
+} flat_block;
+
+typedef struct flat_shard {
+  rag_ref ref;
+  rag_index_shared *shared; // owned reference
+  flat_block *blocks[];     // owned references; NULL where there is none
+} flat_shard;
+
+typedef struct flat_view {
+  rag_index_view head;
+  uint32_t block_shift; // rows of a block: 2^block_shift
+  uint32_t shard_count;
+  flat_shard *shards[]; // owned references; NULL where there is none
+} flat_view;
+
+rag_status rag_index__flat_search(const rag_index_view *view, const rag_index_query *query, rag_index_topk *top,
+                                  rag_index_plan *plan, rag_error *err);
+
+// RAG_DEADLINE_EXCEEDED once the query's deadline has passed.
+RAG_NODISCARD rag_status rag_index__check_deadline(const rag_index_query *query, rag_error *err);
+
+#endif

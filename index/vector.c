@@ -1,0 +1,76 @@
+// What a vector must be before it is stored or searched for: finite, and of unit length where the metric is cosine.
+//
+// The norm is summed in double precision over the sixteen lanes and the tree of kernels/scalar.c. The product of two
+// floats is exact in a double, so multiply-then-add rounds as a fused multiply-add would and the bits are the same on
+// every CPU without asking for one; and no square of a float (1e-90 to 1e77) or sum of 8,192 of them leaves the range
+// of a double, so subnormal and huge vectors need no scaling pass.
+#include "index/index_internal.h"
+
+#define LANES 16u
+#define EXPONENT_BITS 0x7f800000u // all set: infinity or NaN
+
+static const char *const metric_names[] = {
+    [RAG_METRIC_COSINE] = "cosine", [RAG_METRIC_IP] = "ip", [RAG_METRIC_L2] = "l2"};
+
+const char *rag_metric_name(rag_metric metric) {
+  return (size_t)metric < RAG_COUNT_OF(metric_names) ? metric_names[metric] : "unknown";
+}
+
+bool rag_metric_parse(rag_slice text, rag_metric *out) {
+  for (size_t i = 0; i < RAG_COUNT_OF(metric_names); i++) {
+    if (!rag_slice_equal(text, rag_slice_str(metric_names[i]))) continue;
+    *out = (rag_metric)i;
+    return true;
+  }
+  return false;
+}
+
+static bool is_finite(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return (bits & EXPONENT_BITS) != EXPONENT_BITS;
+}
+
+rag_status rag_vector_check(const float *vector, uint32_t dimension, rag_metric metric, const char *field,
+                            rag_error *err) {
+  // One pass without branches over what is almost always a good vector; the culprit is looked for only when there is
+  // one.
+  bool finite = true, nonzero = false;
+  for (uint32_t i = 0; i < dimension; i++) {
+    finite &= is_finite(vector[i]);
+    nonzero |= vector[i] != 0.0f;
+  }
+  if (!finite) {
+    uint32_t at = 0;
+    while (is_finite(vector[at])) at++;
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
+                          "component %u of the vector is %s: send finite numbers only", at,
+                          vector[at] != vector[at] ? "NaN" : "infinite");
+  }
+  if (metric == RAG_METRIC_COSINE && !nonzero) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
+                          "every component of the vector is zero, and the cosine of a vector without length is not "
+                          "defined: send a nonzero vector, or use a space with the metric ip or l2");
+  }
+  return RAG_OK;
+}
+
+void rag_vector_normalize(float *vector, uint32_t dimension) {
+  double lane[LANES] = {0};
+  uint32_t at = 0;
+  for (; dimension - at >= LANES; at += LANES) {
+    for (unsigned i = 0; i < LANES; i++) lane[i] += (double)vector[at + i] * (double)vector[at + i];
+  }
+  for (unsigned i = 0; at + i < dimension; i++) lane[i] += (double)vector[at + i] * (double)vector[at + i];
+  for (unsigned half = LANES / 2; half > 0; half /= 2) {
+    for (unsigned i = 0; i < half; i++) lane[i] += lane[i + half];
+  }
+  double norm = sqrt(lane[0]);
+  for (uint32_t i = 0; i < dimension; i++) vector[i] = (float)((double)vector[i] / norm);
+}
+
+float rag_vector_score(const float *a, const float *b, uint32_t dimension, rag_metric metric) {
+  const rag_kernels *kernels = rag_kernels_best();
+  float raw = metric == RAG_METRIC_L2 ? kernels->l2_squared(a, b, dimension) : kernels->dot(a, b, dimension);
+  return rag_index__score(metric, raw);
+}

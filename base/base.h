@@ -70,7 +70,8 @@ typedef struct rag_error {
 rag_status rag_fail(rag_error *err, rag_status status, const char *fmt, ...) RAG_PRINTF(3, 4);
 // The same, naming the request field.
 rag_status rag_fail_field(rag_error *err, rag_status status, const char *field, const char *fmt, ...) RAG_PRINTF(4, 5);
-// Puts "prefix: " before the message that is there (to add context on the way up). Returns err->status.
+// Puts "prefix: " before the message that is there (to add context on the way up). Returns err->status; RAG_UNKNOWN
+// where err is NULL, so where NULL can come in, return the status that you hold.
 rag_status rag_error_prefix(rag_error *err, const char *fmt, ...) RAG_PRINTF(2, 3);
 rag_status rag_fail_no_memory(rag_error *err, size_t bytes);
 
@@ -282,7 +283,7 @@ void rag_pool_destroy(rag_pool *pool);    // runs what is queued, then joins
 
 // Reference-counted objects that readers reach through a cell that writers swap. Taking a reference never waits for a
 // writer: it is one atomic add on the cell and one on the object (a split reference count; see base/cell.c).
-// Embed rag_ref as the first member.
+// Embed rag_ref as the first member. `destroy` runs in whichever thread drops last.
 typedef struct rag_ref {
   _Atomic int64_t count; // atomic: acq_rel on the way down, so that the last owner sees every write
   void (*destroy)(struct rag_ref *self);
@@ -322,7 +323,9 @@ RAG_NODISCARD rag_status rag_bitmap_and(const rag_bitmap *a, const rag_bitmap *b
 RAG_NODISCARD rag_status rag_bitmap_or(const rag_bitmap *a, const rag_bitmap *b, rag_bitmap **out);
 RAG_NODISCARD rag_status rag_bitmap_andnot(const rag_bitmap *a, const rag_bitmap *b, rag_bitmap **out);
 
-// An edit: a mutable copy-on-write successor of `base` (NULL: of the empty set). One thread.
+// An edit: a mutable copy-on-write successor of `base` (NULL: of the empty set). One thread. Its operations fail with
+// RAG_RESOURCE_EXHAUSTED, and ranges that go past the last u32 with RAG_OUT_OF_RANGE (nothing was done). After the first
+// an edit may hold a part of the operation: destroy it.
 typedef struct rag_bitmap_edit rag_bitmap_edit;
 rag_bitmap_edit *rag_bitmap_edit_create(const rag_bitmap *base); // keeps its own reference; NULL: out of memory
 RAG_NODISCARD rag_status rag_bitmap_edit_add(rag_bitmap_edit *edit, uint32_t value);

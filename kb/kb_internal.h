@@ -1,0 +1,370 @@
+// What the files of kb/ share: record formats, the in-memory shape of a kb, and the plumbing of a write.
+//
+// On disk (column family: key -> value; kb is the kb's number; integers in keys big-endian)
+//   META      'B' bytes(name)                     -> kb record: number, space, creation, configuration
+//   META      's' kb                              -> state: the next revision, content, chunk, commit; the last commit time
+//   META      'b' kb bytes(branch)                -> head commit, created, moved
+//   META      't' kb bytes(tag)                   -> commit, created
+//   META      'L' kb bytes(branch) time commit    -> "" : where the branch stood from then on
+//   META      'I' kb bytes(idempotency key)       -> time, request digest, result        (kb 0: creation of kbs)
+//   META      'S' bytes(fingerprint)              -> space number
+//   META      'N'                                 -> the next kb number and space number
+//   DOCUMENT  kb hash8(id) bytes(id) ~revision    -> content, chunk range, content digest, state digest
+//   REVISION  kb revision                         -> document id, content, chunk range, metadata, source, commit
+//   CONTENT   kb content                          -> document id, title, text
+//   CHUNK     kb chunk                            -> content, span, metadata
+//   VECTOR    kb space chunk                      -> dimension little-endian floats
+//   CACHE     space digest(text)                  -> kb, chunk whose vector is that text's
+//   COMMIT    kb commit 0                         -> commit record
+//   COMMIT    kb commit 1                         -> delta: base, checkpoint flag, four bitmaps
+//   BITMAP    kb commit                           -> checkpoint: two bitmaps (every RAG_KB__CHECKPOINT_EVERY steps)
+//
+// In memory: a rag_kb__view is immutable and says where every branch and tag stands; readers take it from kb->view
+// (rag_cell). Writers (apply, serialised by the store's group commit) derive the next view from kb->pending, and publish
+// puts it into the cell once it is durable.
+#ifndef RAGD_KB_INTERNAL_H
+#define RAGD_KB_INTERNAL_H
+
+#include <pthread.h>
+
+#include "kb/kb.h"
+
+// A version is materialised from the nearest checkpoint by at most so many deltas. 256 point reads cost about a
+// millisecond; a checkpoint of 1,000,000 live ordinals in random order is 125 KB, so 0.5 KB a commit.
+#define RAG_KB__CHECKPOINT_EVERY 256u
+// How many of a document's newest revisions a write looks at to find an equal one to reuse.
+#define RAG_KB__REUSE_SCAN_MAX 64u
+
+// ---------------------------------------------------------------------------------------------- records (codec.c)
+
+typedef struct rag_kb__document_entry { // DOCUMENT row
+  uint32_t revision;                    // 0: none. Revisions are numbered from 1
+  uint32_t content, first_chunk, chunk_count;
+  rag_digest content_digest; // title, text, chunks, vectors, and how they were cut
+  rag_digest state_digest;   // content_digest and metadata, source URI, effective time
+} rag_kb__document_entry;
+#define RAG_KB__DOCUMENT_VALUE_BYTES (12u + 2u * RAG_DIGEST_BYTES)
+
+typedef struct rag_kb__revision { // REVISION row; slices borrowed from the value
+  rag_slice id, metadata, source_uri;
+  uint32_t content, first_chunk, chunk_count, commit;
+  int64_t source_modified_us, effective_us, time_us;
+} rag_kb__revision;
+
+typedef struct rag_kb__content { // CONTENT row; slices borrowed from the value
+  rag_slice id, title;
+  rag_slice text;      // the document's text
+  rag_slice body;      // text, then the texts of chunks that are not spans of it; chunk spans count in body
+} rag_kb__content;
+
+typedef struct rag_kb__chunk { // CHUNK row
+  uint32_t content, start, end; // in body
+  rag_slice metadata;
+} rag_kb__chunk;
+
+typedef struct rag_kb__commit { // COMMIT row 0
+  uint32_t parents[2];
+  uint32_t parent_count;
+  int64_t time_us;
+  rag_commit_kind kind;
+  rag_slice author, message;
+  uint64_t added, changed, removed, documents, chunks;
+  bool counts_exact;
+  uint32_t space;
+} rag_kb__commit;
+
+typedef struct rag_kb__delta { // COMMIT row 1; owned bitmaps, NULL: empty
+  uint32_t base;               // 0: the empty set
+  uint32_t depth;              // deltas since the checkpoint, this one included; 0: this commit has a checkpoint
+  rag_bitmap *revisions_added, *revisions_removed, *chunks_added, *chunks_removed;
+} rag_kb__delta;
+void rag_kb__delta_free(rag_kb__delta *delta);
+
+typedef struct rag_kb__state {
+  uint32_t next_revision, next_content, next_chunk, next_commit; // from 1
+  int64_t last_time_us;
+} rag_kb__state;
+
+void rag_kb__key_document_prefix(rag_key *key, uint32_t kb, rag_slice id);
+void rag_kb__key_document(rag_key *key, uint32_t kb, rag_slice id, uint32_t revision);
+bool rag_kb__key_document_revision(rag_slice key, uint32_t *out_revision);
+void rag_kb__key_u32(rag_key *key, uint32_t kb, uint32_t ordinal);        // REVISION, CONTENT, CHUNK, BITMAP
+void rag_kb__key_commit(rag_key *key, uint32_t kb, uint32_t commit, uint8_t row);
+void rag_kb__key_vector(rag_key *key, uint32_t kb, uint32_t space, uint32_t chunk);
+void rag_kb__key_cache(rag_key *key, uint32_t space, const rag_digest *digest);
+void rag_kb__key_name(rag_key *key, uint8_t tag, uint32_t kb, rag_slice name); // 'b', 't', 'I'
+void rag_kb__key_kb(rag_key *key, rag_slice name);
+void rag_kb__key_state(rag_key *key, uint32_t kb);
+void rag_kb__key_log(rag_key *key, uint32_t kb, rag_slice branch, int64_t time_us, uint32_t commit);
+
+void rag_kb__encode_document(const rag_kb__document_entry *entry, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_document(rag_slice value, rag_kb__document_entry *out);
+void rag_kb__encode_revision(const rag_kb__revision *revision, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_revision(rag_slice value, rag_kb__revision *out);
+void rag_kb__encode_content(const rag_kb__content *content, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_content(rag_slice value, rag_kb__content *out);
+void rag_kb__encode_chunk(const rag_kb__chunk *chunk, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_chunk(rag_slice value, rag_kb__chunk *out);
+void rag_kb__encode_commit(const rag_kb__commit *commit, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_commit(rag_slice value, rag_kb__commit *out);
+void rag_kb__encode_delta(const rag_kb__delta *delta, rag_buf *out);
+RAG_NODISCARD rag_status rag_kb__decode_delta(rag_slice value, rag_kb__delta *out, rag_error *err);
+void rag_kb__encode_checkpoint(const rag_bitmap *revisions, const rag_bitmap *chunks, rag_buf *out);
+RAG_NODISCARD rag_status rag_kb__decode_checkpoint(rag_slice value, rag_bitmap **revisions, rag_bitmap **chunks,
+                                                   rag_error *err);
+void rag_kb__encode_state(const rag_kb__state *state, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_state(rag_slice value, rag_kb__state *out);
+void rag_kb__encode_ref(uint32_t commit, int64_t created_us, int64_t moved_us, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_ref(rag_slice value, rag_ref_info *out);
+typedef struct rag_kb__record { // 'B'
+  uint32_t id, space;
+  int64_t created_us;
+  char fingerprint[RAG_EMBED_FINGERPRINT_MAX];
+  rag_kb_config config;
+} rag_kb__record;
+void rag_kb__encode_record(const rag_kb__record *record, rag_buf *out);
+RAG_NODISCARD rag_status rag_kb__decode_record(rag_slice value, rag_kb__record *out, rag_error *err);
+void rag_kb__encode_result(const rag_write_result *result, rag_buf *out);
+RAG_NODISCARD bool rag_kb__decode_result(rag_reader *reader, rag_write_result *out);
+rag_status rag_kb__corrupt(rag_error *err, rag_cf cf, rag_slice key); // RAG_DATA_LOSS naming the row
+
+// ---------------------------------------------------------------------------------------------- versions, views
+
+struct rag_version {
+  rag_ref ref;
+  uint32_t kb, commit;
+  uint32_t depth;          // of its delta chain
+  rag_bitmap *revisions;   // alive; one per document
+  rag_bitmap *chunks;
+};
+// Takes over both bitmaps (also on failure: NULL).
+rag_version *rag_kb__version_create(uint32_t kb, uint32_t commit, uint32_t depth, rag_bitmap *revisions,
+                                    rag_bitmap *chunks);
+
+typedef struct rag_kb__branch {
+  char name[RAG_NAME_MAX + 1];
+  uint32_t commit;
+  int64_t created_us, moved_us;
+  rag_version *head; // a reference, or NULL: not materialised yet
+} rag_kb__branch;
+typedef struct rag_kb__tag {
+  char name[RAG_NAME_MAX + 1];
+  uint32_t commit;
+  int64_t created_us;
+} rag_kb__tag;
+
+typedef struct rag_kb__view { // immutable once in kb->view or kb->pending
+  rag_ref ref;
+  rag_kb__state state;
+  rag_kb__branch *branches; // by name
+  uint32_t branch_count;
+  rag_kb__tag *tags; // by name
+  uint32_t tag_count;
+} rag_kb__view;
+// A mutable copy with room for one more branch and one more tag; owned until published.
+RAG_NODISCARD rag_status rag_kb__view_copy(const rag_kb__view *from, rag_kb__view **out, rag_error *err);
+// The index of a name, or -1; *insert_at (may be NULL) is where it would go.
+int rag_kb__view_find_branch(const rag_kb__view *view, rag_slice name, uint32_t *insert_at);
+int rag_kb__view_find_tag(const rag_kb__view *view, rag_slice name, uint32_t *insert_at);
+
+// ---------------------------------------------------------------------------------------------- ordinal tables
+
+// Arrays indexed by ordinal that grow without moving, so that readers need no lock: blocks of 4,096 entries behind a
+// directory. An entry is written before the version that makes it reachable is published.
+#define RAG_KB__TABLE_BLOCK 4096u
+typedef struct rag_kb__chunk_row {
+  uint32_t content, start, end;
+} rag_kb__chunk_row;
+typedef struct rag_kb__tables {
+  _Atomic(rag_kb__chunk_row *) *chunks;        // directory; atomic: release on store, acquire on load
+  _Atomic(_Atomic uint32_t *) *last_revision;  // by content: its newest revision (relaxed; liveness is checked after)
+  _Atomic uint64_t bytes;
+} rag_kb__tables;
+RAG_NODISCARD rag_status rag_kb__tables_init(rag_kb__tables *tables, rag_error *err);
+void rag_kb__tables_free(rag_kb__tables *tables);
+RAG_NODISCARD rag_status rag_kb__tables_set_chunk(rag_kb__tables *tables, uint32_t chunk, rag_kb__chunk_row row,
+                                                  rag_error *err);
+bool rag_kb__tables_chunk(const rag_kb__tables *tables, uint32_t chunk, rag_kb__chunk_row *out);
+// Raises the newest revision of a content.
+RAG_NODISCARD rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t content, uint32_t revision,
+                                                     rag_error *err);
+uint32_t rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t content);
+
+// ---------------------------------------------------------------------------------------------- object cache
+
+// Decoded revisions with their contents, ready to answer with. Sharded, least recently used out first.
+typedef struct rag_kb__object {
+  rag_ref ref;
+  uint32_t kb, revision_number;
+  rag_kb__revision revision;
+  rag_kb__content content;
+  rag_value pins[2]; // keep the slices alive
+  size_t bytes;
+  struct rag_kb__object *chain, *newer, *older; // guarded by: the shard's lock
+} rag_kb__object;
+typedef struct rag_kb__objects rag_kb__objects;
+rag_kb__objects *rag_kb__objects_create(uint64_t bytes_max);
+void rag_kb__objects_destroy(rag_kb__objects *objects);
+void rag_kb__objects_stats(rag_kb__objects *objects, uint64_t *bytes, uint64_t *hits, uint64_t *misses);
+void rag_kb__objects_forget_kb(rag_kb__objects *objects, uint32_t kb);
+// The object of a revision, a reference. RAG_NOT_FOUND when there is no such row.
+RAG_NODISCARD rag_status rag_kb__object_get(rag_kb *kb, uint32_t revision, rag_kb__object **out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- kbs, kb
+
+#define RAG_KB__VERSION_CACHE_MAX 4096u
+typedef struct rag_kb__version_cache {
+  pthread_mutex_t lock;
+  uint32_t capacity, count; // guarded by: lock, like all below
+  uint64_t clock;
+  uint64_t *keys;  // kb << 32 | commit
+  uint64_t *used;
+  rag_version **versions;
+} rag_kb__version_cache;
+
+typedef struct rag_kb__registry { // immutable once in kbs->registry
+  rag_ref ref;
+  rag_kb **kbs; // by name; references
+  uint32_t count;
+} rag_kb__registry;
+
+struct rag_kbs {
+  rag_store *store;
+  rag_jobs *jobs;
+  rag_kbs_options options;
+  rag_cell registry;          // of rag_kb__registry
+  rag_kb__registry *pending;  // writers only (serialised by the store's commit)
+  uint32_t next_kb, next_space; // writers only
+  rag_kb__objects *objects;
+  rag_kb__version_cache versions;
+  pthread_mutex_t embedders_lock;
+  rag_embedder **embedders; // guarded by: embedders_lock
+  uint32_t embedder_count;
+  _Atomic uint64_t embed_cache_hits, embed_cache_misses; // atomic: counters, relaxed
+};
+
+typedef struct rag_kb__config_ref { // immutable
+  rag_ref ref;
+  rag_kb_config config;
+} rag_kb__config_ref;
+
+struct rag_kb {
+  rag_ref ref;
+  rag_kbs *kbs;
+  rag_store *store;
+  uint32_t id, space;
+  int64_t created_us;
+  char name[RAG_NAME_MAX + 1];
+  char fingerprint[RAG_EMBED_FINGERPRINT_MAX];
+  uint32_t dimension;
+  rag_metric metric;
+  rag_embedder *embedder; // NULL: vectors come from the client
+  rag_cell config;        // of rag_kb__config_ref
+  _Atomic bool deleted;   // atomic: set once in publish, relaxed reads only refuse early
+
+  rag_cell view;         // of rag_kb__view: what is durable
+  rag_kb__view *pending; // what applied requests of the running group made of it; a reference; writers only
+
+  rag_index *index;            // rows >= load_limit are appended by commits, rows below by the loader
+  pthread_mutex_t index_lock;  // serialises writers of index and tables
+  rag_kb__tables tables;
+  uint32_t load_limit;         // immutable after open: the next chunk at open
+  uint32_t load_limit_content; // immutable after open
+  pthread_mutex_t load_lock;   // one loader at a time
+  _Atomic bool loaded;         // atomic: release by the loader, acquire by searches
+};
+
+static inline rag_kb__config_ref *rag_kb__config(rag_kb *kb) {
+  return rag_cell_get(&kb->config);
+}
+RAG_NODISCARD rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view *view, rag_kb **out,
+                                      rag_error *err); // takes over view
+RAG_NODISCARD rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, rag_error *err);
+// Registry edits, from apply.
+RAG_NODISCARD rag_status rag_kbs__registry_with(const rag_kb__registry *from, rag_kb *add, rag_slice remove,
+                                                rag_kb__registry **out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__get_record(rag_kb *kb, rag_kb__record *out); // fills from memory; config borrowed
+
+// The version of a commit: from a view's heads, the cache, or the store. *out: a reference. txn may be NULL.
+RAG_NODISCARD rag_status rag_kb__version(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_version **out, rag_error *err);
+void rag_kb__version_cache_put(rag_kbs *kbs, rag_version *version);
+void rag_kb__version_cache_forget(rag_kbs *kbs, uint32_t kb);
+// The head of a branch of a view: its pinned version, or materialised. *out: a reference.
+RAG_NODISCARD rag_status rag_kb__head(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, uint32_t branch,
+                                      rag_version **out, rag_error *err);
+// Resolves a ref to a commit number in a view.
+RAG_NODISCARD rag_status rag_kb__resolve_commit(rag_kb *kb, const rag_kb__view *view, rag_slice ref, uint32_t *out,
+                                                rag_error *err);
+// "main" for an empty one; checks that it is a branch: its index.
+RAG_NODISCARD rag_status rag_kb__find_branch(rag_kb *kb, const rag_kb__view *view, rag_slice name, uint32_t *out,
+                                             rag_error *err);
+
+// Rows, read through a running group's writes where txn is not NULL.
+RAG_NODISCARD rag_status rag_kb__get(rag_kb *kb, rag_txn *txn, rag_cf cf, rag_slice key, rag_value *out,
+                                     rag_error *err);
+RAG_NODISCARD rag_status rag_kb__get_revision(rag_kb *kb, rag_txn *txn, uint32_t revision, rag_kb__revision *out,
+                                              rag_value *pin, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__get_commit(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_kb__commit *out,
+                                            rag_value *pin, rag_error *err);
+// The live revision of a document in a set, by scanning its rows newest first; out->revision 0: not there.
+RAG_NODISCARD rag_status rag_kb__find_document(rag_kb *kb, rag_txn *txn, const rag_bitmap *revisions, rag_slice id,
+                                               rag_kb__document_entry *out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- writes (commit.c)
+
+// One write to one kb. Embed as the first member; `plan` is the operation itself, run by the leader in apply.
+typedef struct rag_kb__op rag_kb__op;
+struct rag_kb__op {
+  rag_kb *kb;
+  const rag_write *write;
+  rag_status (*plan)(rag_kb__op *op, rag_txn *txn, rag_error *err);
+  rag_kb__view *view;      // in plan: the draft, a mutable copy of kb->pending. After: what publish makes visible
+  rag_write_result result; // stored under the idempotency key
+  bool unchanged;          // plan made nothing: the draft is dropped
+  void (*published)(rag_kb__op *op); // after the view is visible; may be NULL
+};
+// Runs it through the store's group commit, with the idempotency check around it.
+RAG_NODISCARD rag_status rag_kb__run(rag_kb__op *op, rag_error *err);
+
+// A new commit on branch `branch` of the draft, being the branch's head (or `base`) with the given changes.
+typedef struct rag_kb__change {
+  rag_commit_kind kind;
+  uint32_t branch;      // index in op->view
+  rag_version *base;    // what the delta is against (borrowed); the set of the head, or of a rollback's target
+  uint32_t other_parent; // second parent, 0: none
+  rag_bitmap *revisions_added, *revisions_removed, *chunks_added, *chunks_removed; // borrowed; NULL: empty
+  uint64_t added, changed, removed;
+  bool counts_exact;
+} rag_kb__change;
+// Writes the commit, its delta (and checkpoint), the branch, its log and the state; moves the draft's branch.
+// RAG_RESOURCE_EXHAUSTED when the kb is out of ordinals.
+RAG_NODISCARD rag_status rag_kb__commit_write(rag_kb__op *op, rag_txn *txn, const rag_kb__change *change,
+                                              rag_error *err);
+RAG_NODISCARD rag_status rag_kb__state_write(rag_kb__op *op, rag_txn *txn, rag_error *err);
+// Checks author and message lengths and UTF-8.
+RAG_NODISCARD rag_status rag_kb__write_check(const rag_write *write, rag_error *err);
+// Idempotency (idempotency.c). found: *result is the stored answer.
+RAG_NODISCARD rag_status rag_kb__idempotency_find(rag_store *store, rag_txn *txn, uint32_t kb, const rag_write *write,
+                                                  bool *found, rag_write_result *result, rag_error *err);
+void rag_kb__idempotency_put(rag_txn *txn, uint32_t kb, const rag_write *write, const rag_write_result *result);
+RAG_NODISCARD rag_status rag_kb__idempotency_sweep(rag_store *store, rag_error *err);
+
+// Differences of two versions as revisions (diff.c).
+RAG_NODISCARD rag_status rag_kb__diff_versions(rag_kb *kb, rag_txn *txn, const rag_version *from,
+                                               const rag_version *to, rag_diff *out, rag_error *err);
+
+// The merge base of two commits: the newest common ancestor; 0: none (dropped by retention).
+RAG_NODISCARD rag_status rag_kb__merge_base(rag_kb *kb, rag_txn *txn, uint32_t a, uint32_t b, uint32_t *out,
+                                            rag_error *err);
+
+// Loading (load.c).
+RAG_NODISCARD rag_status rag_kb__load(rag_kb *kb, rag_error *err);
+
+// Job kinds of this folder: registered by rag_kbs_open. gc.c, purge.c, delete.c.
+rag_status rag_kb__gc_run(void *ctx, rag_job *job, rag_error *err);
+rag_status rag_kb__purge_run(void *ctx, rag_job *job, rag_error *err);
+rag_status rag_kb__delete_run(void *ctx, rag_job *job, rag_error *err);
+
+bool rag_kb__metadata_plausible(rag_slice metadata); // empty, or text that starts and ends like an object
+
+#endif

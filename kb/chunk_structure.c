@@ -199,6 +199,7 @@ static tag lone_tag(const scanner *s, const line *l) {
 
 // How good a cut is before a block that starts on this line.
 static rag_chunk__strength block_strength(const scanner *s, const line *l, rag_chunk__strength wanted) {
+  if (wanted == RAG_CHUNK__GLUE) return wanted;
   if (s->quote_heading) return RAG_CHUNK__GLUE;
   if (s->colon) return RAG_CHUNK__INTRO;
   if (l->depth > 0 && l->depth == s->depth) return RAG_MIN(wanted, RAG_CHUNK__ITEM);
@@ -324,9 +325,7 @@ static rag_status scan_table(scanner *s, const line *header, size_t *out_next) {
 }
 
 static rag_status scan_tag(scanner *s, const line *l, tag kind) {
-  s->quote_heading = s->quote_heading && l->depth > 0;
-  RAG_TRY(start_block(s, l, RAG_CHUNK__BLOCK));
-  if (kind == TAG_CLOSING) RAG_TRY(rag_chunk__boundary(s->packer, l->start, RAG_CHUNK__GLUE));
+  RAG_TRY(start_block(s, l, kind == TAG_CLOSING ? RAG_CHUNK__GLUE : RAG_CHUNK__BLOCK));
   s->open = BLOCK_NONE;
   s->colon = kind == TAG_OPENING;
   return RAG_OK;
@@ -337,7 +336,6 @@ static rag_status scan_line(scanner *s, const line *l, size_t *out_next) {
   *out_next = l->next;
   bool lazy = s->open == BLOCK_TEXT && l->depth < s->depth; // a quote's paragraph that forgets its mark
   if (l->depth != s->depth && !lazy) s->open = BLOCK_NONE;
-  if (l->depth != s->depth && l->depth == 0 && !lazy) s->in_list = false;
 
   size_t fence = fence_size(s, l);
   if (fence > 0) return scan_fence(s, l, fence, out_next);
@@ -418,8 +416,12 @@ static rag_status scan(scanner *s) {
   while (at < s->text.size) {
     line l = read_line(s, at, SIZE_MAX);
     at = l.next;
-    if (l.first == l.end) s->open = BLOCK_NONE;
-    else RAG_TRY(scan_line(s, &l, &at));
+    if (l.first < l.end) {
+      RAG_TRY(scan_line(s, &l, &at));
+    } else {
+      s->open = BLOCK_NONE;
+      s->depth = RAG_MIN(s->depth, l.depth);
+    }
   }
   return rag_chunk__packer_finish(s->packer, s->text.size);
 }

@@ -82,7 +82,7 @@ static uint64_t shard_charge(uint32_t dimension) {
 static void shard_destroy(rag_ref *self) {
   flat_shard *shard = (flat_shard *)self;
   uint32_t dimension = shard->shared->dimension;
-  for (uint32_t i = 0; i < blocks_per_shard(dimension); i++) rag_ref_drop(shard->blocks[i]);
+  for (uint32_t i = 0; i < shard->block_end; i++) rag_ref_drop(shard->blocks[i]);
   rag_index__discharge(shard->shared, shard_charge(dimension));
   rag_ref_drop(shard->shared);
   rag_free(shard);
@@ -104,9 +104,8 @@ static rag_status shard_create(rag_index_shared *shared, const flat_shard *from,
   }
   rag_ref_init(&shard->ref, shard_destroy);
   shard->shared = rag_ref_take(shared);
-  for (uint32_t i = 0; from && i < blocks_per_shard(shared->dimension); i++) {
-    shard->blocks[i] = rag_ref_take(from->blocks[i]);
-  }
+  shard->block_end = from ? from->block_end : 0;
+  for (uint32_t i = 0; i < shard->block_end; i++) shard->blocks[i] = rag_ref_take(from->blocks[i]);
   *out = shard;
   return RAG_OK;
 }
@@ -205,7 +204,9 @@ static rag_status make_room(flat_view *next, const flat_view *newest, const uint
     RAG_TRY(own_shard(next, newest, ordinals[i] / RAG_BITMAP_BLOCK_BITS, true, &shard, err));
     RAG_TRY(block_create(next->head.shared, &fresh, err));
     if (old) copy_live_rows(newest, ordinals[i], old, fresh);
-    shard->blocks[ordinals[i] % RAG_BITMAP_BLOCK_BITS >> next->block_shift] = fresh;
+    uint32_t number = ordinals[i] % RAG_BITMAP_BLOCK_BITS >> next->block_shift;
+    shard->blocks[number] = fresh;
+    shard->block_end = RAG_MAX(shard->block_end, number + 1);
     rag_ref_drop(old);
   }
   return RAG_OK;
@@ -257,7 +258,7 @@ static rag_status flat_append(const rag_index_view *head, const uint32_t *ordina
 static rag_status drop_empty_blocks(flat_view *next, const flat_view *newest, uint32_t number, const uint64_t *words,
                                     rag_error *err) {
   uint32_t words_per_block = 1u << next->block_shift >> 6;
-  for (uint32_t b = 0; b < RAG_BITMAP_BLOCK_BITS >> next->block_shift; b++) {
+  for (uint32_t b = next->shards[number]->block_end; b-- > 0;) {
     if (!next->shards[number]->blocks[b]) continue;
     uint64_t any = 0;
     for (uint32_t w = 0; w < words_per_block; w++) any |= words[b * words_per_block + w];
@@ -266,6 +267,7 @@ static rag_status drop_empty_blocks(flat_view *next, const flat_view *newest, ui
     RAG_TRY(own_shard(next, newest, number, false, &shard, err));
     rag_ref_drop(shard->blocks[b]);
     shard->blocks[b] = NULL;
+    if (shard->block_end == b + 1) shard->block_end = b;
   }
   return RAG_OK;
 }

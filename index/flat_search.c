@@ -92,7 +92,8 @@ static rag_status scan_shard(scan *s, const flat_view *view, uint32_t number, co
                              const uint64_t *filter, rag_error *err) {
   const flat_shard *shard = view->shards[number];
   uint32_t words_per_block = 1u << view->block_shift >> 6;
-  for (uint32_t w = 0; w < RAG_BITMAP_BLOCK_WORDS; w++) {
+  uint32_t words = shard ? shard->block_end * words_per_block : 0;
+  for (uint32_t w = 0; w < words; w++) {
     uint64_t word = present[w] & filter[w];
     if (!word) continue;
     const float *rows = shard->blocks[w / words_per_block]->rows;

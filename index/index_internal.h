@@ -20,29 +20,29 @@ extern const rag_kernels rag_index__kernels_avx2;
 extern const rag_kernels rag_index__kernels_avx512;
 #endif
 
-// A kernel's result as the score that callers see. The comparisons are written so that a NaN fails both and becomes the
-// lowest score; minus a distance is taken from zero, as -0 would print as "-0".
+// A kernel's result as the score that callers see: finite, and never -0, which would print as "-0". The comparisons are
+// written so that a NaN fails both and becomes the lowest score.
 static inline float rag_index__score(rag_metric metric, float raw) {
-  float score = metric == RAG_METRIC_L2 ? 0.0f - sqrtf(raw) : raw;
+  float score = (metric == RAG_METRIC_L2 ? -sqrtf(raw) : raw) + 0.0f;
   score = score > -FLT_MAX ? score : -FLT_MAX;
   return score < FLT_MAX ? score : FLT_MAX;
 }
 
 // ---------------------------------------------------------------------------------------------- top k
 
-// The best `capacity` hits so far, in the caller's memory as a binary heap with the worst hit on top. Worse is the
-// lower score and, at equal scores, the higher ordinal: a strict order, so the outcome does not depend on the order of
-// offers.
+// The best `capacity` hits so far, in the caller's memory (topk.c). Worse is the lower score and, at equal scores, the
+// higher ordinal: a strict order, so the outcome does not depend on the order of offers.
 typedef struct rag_index_topk {
-  rag_index_hit *hits; // borrowed
+  rag_index_hit *hits; // borrowed; holds encoded hits until finished
   uint32_t count;
   uint32_t capacity;
   float floor; // scores below it are of no use: min_score, and when the list is full the worst kept one
 } rag_index_topk;
 void rag_index__topk_init(rag_index_topk *top, rag_index_hit *hits, uint32_t capacity, float floor);
 void rag_index__topk_insert(rag_index_topk *top, uint32_t ordinal, float score);
-// Sorts the hits best first.
+// Decodes the hits and sorts them best first. No offers after it.
 void rag_index__topk_finish(rag_index_topk *top);
+// `score` comes from rag_index__score.
 static inline void rag_index__topk_offer(rag_index_topk *top, uint32_t ordinal, float score) {
   if (__builtin_expect(score >= top->floor, 0)) rag_index__topk_insert(top, ordinal, score);
 }
@@ -107,6 +107,7 @@ typedef struct flat_block {
 typedef struct flat_shard {
   rag_ref ref;
   rag_index_shared *shared; // owned reference
+  uint32_t block_end;       // no block at or past it: a scan of few rows must not walk 65,536 bits
   flat_block *blocks[];     // owned references; NULL where there is none
 } flat_shard;
 

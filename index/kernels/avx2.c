@@ -1,7 +1,7 @@
 // AVX2 + FMA kernels, in the order of operations of kernels/scalar.c: lanes 0-7 and 8-15 are two registers.
 //
 // Rows go four at a time: two accumulators each make eight independent chains, what two FMA units of latency four need,
-// and the query is loaded once for four rows. The last one to three rows go one by one.
+// and the query is loaded once for four rows.
 #include "index/index_internal.h"
 
 #if defined(__x86_64__)
@@ -10,6 +10,7 @@
 #define TARGET __attribute__((target("avx2,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define GROUP 4u
+#define REST_MIN 3u
 #define LANES 16u
 
 typedef struct lanes {
@@ -69,7 +70,7 @@ INLINE float one(bool l2, const float *a, const float *b, uint32_t dimension) {
   return reduce(sum);
 }
 
-// Four rows; `next` are the four after them, fetched while these are worked on, or the same ones when there are none.
+// Four rows. `next`, if any, are the four after them, fetched while these are worked on.
 INLINE void group(bool l2, const float *query, const float *const row[GROUP], const float *const next[GROUP],
                   uint32_t dimension, float *out) {
   lanes sum[GROUP];
@@ -80,7 +81,7 @@ INLINE void group(bool l2, const float *query, const float *const row[GROUP], co
     lanes q = load(query + at);
 #pragma GCC unroll 4
     for (unsigned r = 0; r < GROUP; r++) {
-      _mm_prefetch((const char *)(next[r] + at), _MM_HINT_T0);
+      if (next) _mm_prefetch((const char *)(next[r] + at), _MM_HINT_T0);
       sum[r] = step(l2, q, load(row[r] + at), sum[r]);
     }
   }
@@ -92,25 +93,42 @@ INLINE void group(bool l2, const float *query, const float *const row[GROUP], co
   reduce_group(sum, out);
 }
 
-INLINE void rows_of(bool l2, const float *query, const float *base, size_t stride, uint32_t rows, uint32_t dimension,
-                    float *out) {
-  uint32_t i = 0;
-  for (; rows - i >= GROUP; i += GROUP) {
-    const float *row = base + i * stride, *next = rows - i >= 2 * GROUP ? row + GROUP * stride : row;
-    const float *const these[GROUP] = {row, row + stride, row + 2 * stride, row + 3 * stride};
-    const float *const after[GROUP] = {next, next + stride, next + 2 * stride, next + 3 * stride};
-    group(l2, query, these, after, dimension, out + i);
+// The last rows of a call, fewer than a group: one by one they would each wait for their own chain of additions, so
+// from REST_MIN on they go as a group that repeats the last row.
+INLINE void rest(bool l2, const float *query, const float *const row[GROUP], uint32_t count, uint32_t dimension,
+                 float *out) {
+  if (count >= REST_MIN) {
+    float scores[GROUP];
+    group(l2, query, row, NULL, dimension, scores);
+    for (uint32_t r = 0; r < count; r++) out[r] = scores[r];
+  } else {
+    for (uint32_t r = 0; r < count; r++) out[r] = one(l2, query, row[r], dimension);
   }
-  for (; i < rows; i++) out[i] = one(l2, query, base + i * stride, dimension);
 }
 
+// Consecutive rows: the hardware's prefetcher sees them coming, and asking for them here made nothing faster.
+INLINE void rows_of(bool l2, const float *query, const float *base, size_t stride, uint32_t rows, uint32_t dimension,
+                    float *out) {
+  const float *row[GROUP];
+  uint32_t i = 0;
+  for (; rows - i >= GROUP; i += GROUP) {
+#pragma GCC unroll 4
+    for (unsigned r = 0; r < GROUP; r++) row[r] = base + (i + r) * stride;
+    group(l2, query, row, NULL, dimension, out + i);
+  }
+  for (unsigned r = 0; r < GROUP && i < rows; r++) row[r] = base + RAG_MIN(i + r, rows - 1) * stride;
+  rest(l2, query, row, rows - i, dimension, out + i);
+}
+
+// Scattered rows: fetching the next group while one is scored makes a sparse scan of memory about 5% faster.
 INLINE void gather(bool l2, const float *query, const float *const *rows, uint32_t count, uint32_t dimension,
                    float *out) {
+  const float *row[GROUP];
   uint32_t i = 0;
-  for (; count - i >= GROUP; i += GROUP) {
-    group(l2, query, rows + i, rows + (count - i >= 2 * GROUP ? i + GROUP : i), dimension, out + i);
-  }
-  for (; i < count; i++) out[i] = one(l2, query, rows[i], dimension);
+  for (; count - i >= 2 * GROUP; i += GROUP) group(l2, query, rows + i, rows + i + GROUP, dimension, out + i);
+  for (; count - i >= GROUP; i += GROUP) group(l2, query, rows + i, NULL, dimension, out + i);
+  for (unsigned r = 0; r < GROUP && i < count; r++) row[r] = rows[RAG_MIN(i + r, count - 1)];
+  rest(l2, query, row, count - i, dimension, out + i);
 }
 
 TARGET static float dot(const float *a, const float *b, uint32_t dimension) {

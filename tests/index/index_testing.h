@@ -1,5 +1,5 @@
-// What the tests of index/ share: random numbers that are the same in every run, and the oracle: scores and top k written
-// as plainly as the definitions are, independent of everything under test.
+// What the tests of index/ share: random numbers that are the same in every run, and the oracle: scores and top k
+// written as plainly as the definitions are, independent of everything under test.
 #ifndef RAGD_INDEX_TESTING_H
 #define RAGD_INDEX_TESTING_H
 
@@ -28,8 +28,8 @@ static inline uint32_t random_below(uint64_t *state, uint32_t bound) {
   return (uint32_t)(next_random(state) % bound);
 }
 
-// The order of operations as index.h promises it: sixteen lanes over the zero-padded vectors, one fused multiply-add for
-// each element, then halves onto halves.
+// The order of operations as index.h promises it: sixteen lanes over the zero-padded vectors, one fused multiply-add
+// for each element, then halves onto halves.
 static inline float oracle_raw(const float *a, const float *b, uint32_t dimension, bool l2) {
   float lane[16] = {0};
   for (uint32_t i = 0; i < (dimension + 15) / 16 * 16; i++) {
@@ -50,7 +50,8 @@ static inline float oracle_raw(const float *a, const float *b, uint32_t dimensio
 static inline float oracle_score(const float *a, const float *b, uint32_t dimension, rag_metric metric) {
   float raw = oracle_raw(a, b, dimension, metric == RAG_METRIC_L2);
   if (isnan(raw)) return -FLT_MAX;
-  float score = metric == RAG_METRIC_L2 ? 0.0f - sqrtf(raw) : raw;
+  float score = metric == RAG_METRIC_L2 ? -sqrtf(raw) : raw;
+  if (score == 0) return 0; // and not -0
   return score > FLT_MAX ? FLT_MAX : score < -FLT_MAX ? -FLT_MAX : score;
 }
 

@@ -2,12 +2,12 @@
 //
 // Method: the same rows and queries through FAISS's IndexFlatIP and IndexFlatL2. FAISS adds in another order, so scores
 // agree within a rounding bound and not to the bit, and rows whose scores lie within that bound of each other may swap:
-// at every rank the two scores must be within the bound, and a row that only one side returns must score within the bound
-// of the last rank.
+// at every rank the two scores must be within the bound, and a row that only one side returns must score within the
+// bound of the last rank.
 #include "index_testing.h"
 
-#include <faiss/c_api/Index_c.h>
 #include <faiss/c_api/IndexFlat_c.h>
+#include <faiss/c_api/Index_c.h>
 #include <faiss/c_api/error_c.h>
 
 #define ROWS 3000u
@@ -51,8 +51,8 @@ static void compare(uint32_t dimension, rag_metric metric) {
   assert_int_equal(rag_index_create(&options, &index, NULL), RAG_OK);
   assert_int_equal(rag_index_append(index, ordinals, ROWS, rows, NULL), RAG_OK);
   rag_index_view *view = rag_index_pin(index);
-  // Sums of `dimension` products of at most 1: FAISS's error and ours. For L2 it is about the squared distance, of which
-  // the root is taken where it is far from zero.
+  // Sums of `dimension` products of at most 1: FAISS's error and ours. For L2 it is about the squared distance, of
+  // which the root is taken where it is far from zero.
   float bound = metric == RAG_METRIC_COSINE ? 1e-5f : 2e-6f * (float)dimension + 1e-5f;
   for (uint32_t q = 0; q < QUERIES; q++) {
     uint32_t count = 0;

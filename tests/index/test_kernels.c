@@ -1,10 +1,10 @@
 // Goal: every kernel gives, for the same input, the bits that index.h promises, whatever the CPU, the compiler, the
 // alignment of the vectors and the number of rows in the call; and none reads past a row.
 //
-// Method: each kernel set that this CPU runs against the plain loop of index_testing.h, bit for bit, over dimensions around
-// the register widths and the sizes of real models, with ordinary, huge, subnormal and signed-zero values; a checksum of
-// scores that was written down once, so that two builds which never meet are compared too; rows that end where a page
-// that must not be touched begins.
+// Method: each kernel set that this CPU runs against the plain loop of index_testing.h, bit for bit, over dimensions
+// around the register widths and the sizes of real models, with ordinary, huge, subnormal and signed-zero values; a
+// checksum of scores that was written down once, so that two builds which never meet are compared too; rows that end
+// where a page that must not be touched begins.
 #include "index_testing.h"
 
 #include <sys/mman.h>
@@ -17,13 +17,20 @@ static const uint32_t dimensions[] = {1, 7, 15, 16, 17, 63, 384, 768, 1000, 1536
 typedef enum kind { KIND_UNIT, KIND_HUGE, KIND_TINY, KIND_ZEROS, KIND_MIXED, KIND_COUNT } kind;
 
 static float make(kind k, uint64_t *random) {
+  int exponent = k == KIND_MIXED ? (int)random_below(random, 120) - 60 : 0;
   switch (k) {
-  case KIND_UNIT: return random_unit(random);
-  case KIND_HUGE: return random_unit(random) * FLT_MAX; // sums overflow, and infinities of both signs meet
-  case KIND_TINY: return random_unit(random) * 1e-39f;  // subnormal; products underflow to zeros of either sign
-  case KIND_ZEROS: return random_below(random, 2) ? -0.0f : 0.0f;
-  case KIND_MIXED: return ldexpf(random_unit(random), (int)random_below(random, 120) - 60);
-  case KIND_COUNT: break;
+  case KIND_UNIT:
+    return random_unit(random);
+  case KIND_HUGE:
+    return random_unit(random) * FLT_MAX; // sums overflow, and infinities of both signs meet
+  case KIND_TINY:
+    return random_unit(random) * 1e-39f; // subnormal; products underflow to zeros of either sign
+  case KIND_ZEROS:
+    return random_below(random, 2) ? -0.0f : 0.0f;
+  case KIND_MIXED:
+    return ldexpf(random_unit(random), exponent);
+  case KIND_COUNT:
+    break;
   }
   return 0;
 }

@@ -1,5 +1,6 @@
-// Goal: a vector that cannot be ranked is refused with a message that names the component and the fix; normalising gives
-// unit length and the same bits everywhere, also for vectors whose squares leave the range of a float; scores are finite.
+// Goal: a vector that cannot be ranked is refused with a message that names the component and the fix; normalising
+// gives unit length and the same bits everywhere, also for vectors whose squares leave the range of a float; scores are
+// finite.
 //
 // Method: each bad value at each position class, against the message; lengths after normalising in long double; a
 // checksum of normalised vectors that was written down once.

@@ -21,12 +21,12 @@
 // Company. With n writers that commit in a loop, a leader that starts at once finds the few that happened to be in the
 // queue while the ones just answered are still on their way back, and groups settle at half of n. So the leader waits
 // until as many are queued as took part around the last group (its size and what waited behind it), but never longer
-// than a quarter of what a write has been taking lately, nor GATHER_NS_MAX. One writer alone never waits: the expectation
-// is one, itself.
+// than a quarter of what a write has been taking lately, nor GATHER_NS_MAX. One writer alone never waits: the
+// expectation is one, itself.
 //
-// Threads and locks: queue fields are guarded by `lock`, held for a few instructions and never over a callback or a call
-// to RocksDB. A waiter sleeps on its own futex word, so that an answer wakes one thread and needs no lock. `batch`,
-// `write_ns` and `expected` belong to the leader; leadership passes through `lock` and the futex word.
+// Threads and locks: queue fields are guarded by `lock`, held for a few instructions and never over a callback or a
+// call to RocksDB. A waiter sleeps on its own futex word, so that an answer wakes one thread and needs no lock.
+// `batch`, `write_ns` and `expected` belong to the leader; leadership passes through `lock` and the futex word.
 #include "store/store_internal.h"
 
 #include <errno.h>
@@ -35,10 +35,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GATHER_NS_MAX 400000u     // bounds what one slow write can do to the latency of the next ones
-#define GATHER_WRITE_FRACTION 4u  // of the usual time of a write
-#define WRITE_NS_SMOOTHING 8      // the usual time moves by 1/8 of a new sample
-#define MUTANT_DELAY_MS 5         // between answer and write: what a kill in that time loses
+#define GATHER_NS_MAX 400000u    // bounds what one slow write can do to the latency of the next ones
+#define GATHER_WRITE_FRACTION 4u // of the usual time of a write
+#define WRITE_NS_SMOOTHING 8     // the usual time moves by 1/8 of a new sample
+#define MUTANT_DELAY_MS 5        // between answer and write: what a kill in that time loses
 
 // WAITING -> SLEEPING by the waiter itself; either -> LEADS or -> DONE by the leader that passes by.
 enum { WAITING = 0, SLEEPING = 1, LEADS = 2, DONE = 3 };
@@ -55,8 +55,8 @@ typedef struct waiter {
 struct rag_txn {
   rag_store *store;
   rag_store__batch *batch;
-  size_t start_bytes;  // of the batch when this request began
-  rag_status status;   // sticks
+  size_t start_bytes; // of the batch when this request began
+  rag_status status;  // sticks
   rag_error error;
 };
 
@@ -71,15 +71,15 @@ typedef struct mutant {
 
 struct rag_store__commits {
   pthread_mutex_t lock;
-  waiter *head, **tail;       // guarded by: lock
-  uint32_t queued;            // guarded by: lock
-  uint32_t gather_target;     // guarded by: lock; > 0 while the leader waits for company
-  bool has_leader;            // guarded by: lock
-  _Atomic uint32_t gathered;  // the leader's futex word while it waits
-  pthread_cond_t idle;        // with lock: no leader any more
-  rag_store__batch *batch;    // the leader's
-  uint64_t write_ns;          // the leader's: usual time of a write
-  uint32_t expected;          // the leader's: company to wait for
+  waiter *head, **tail;      // guarded by: lock
+  uint32_t queued;           // guarded by: lock
+  uint32_t gather_target;    // guarded by: lock; > 0 while the leader waits for company
+  bool has_leader;           // guarded by: lock
+  _Atomic uint32_t gathered; // the leader's futex word while it waits
+  pthread_cond_t idle;       // with lock: no leader any more
+  rag_store__batch *batch;   // the leader's
+  uint64_t write_ns;         // the leader's: usual time of a write
+  uint32_t expected;         // the leader's: company to wait for
   mutant mutant;
 };
 
@@ -125,9 +125,8 @@ static uint32_t wait_for_turn(waiter *self) {
   for (;;) {
     uint32_t state = atomic_load_explicit(&self->state, memory_order_acquire);
     if (state >= LEADS) return state;
-    if (state == WAITING &&
-        !atomic_compare_exchange_strong_explicit(&self->state, &state, SLEEPING, memory_order_acq_rel,
-                                                 memory_order_acquire))
+    if (state == WAITING && !atomic_compare_exchange_strong_explicit(&self->state, &state, SLEEPING,
+                                                                     memory_order_acq_rel, memory_order_acquire))
       continue;
     futex_wait(&self->state, SLEEPING, NULL);
   }
@@ -142,6 +141,12 @@ static void wake_waiter(waiter *w, uint32_t state) {
 
 rag_store *rag_txn_store(rag_txn *txn) {
   return txn->store;
+}
+
+void rag_store__txn_fail(rag_txn *txn, rag_status status, const rag_error *error) {
+  if (txn->status != RAG_OK) return;
+  txn->status = status;
+  txn->error = *error;
 }
 
 static bool txn_room(rag_txn *txn, rag_slice key, size_t value_size) {

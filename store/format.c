@@ -37,8 +37,8 @@ static rag_status check_record(const char *path, rag_slice bytes, rag_error *err
     return rag_fail(err, RAG_DATA_LOSS, "%s is damaged: its checksum does not match; restore it from a backup", path);
   if (version > RAG_STORE_FORMAT_VERSION)
     return rag_fail(err, RAG_FAILED_PRECONDITION,
-                    "the store has format version %u and this program reads up to version %u: use a newer ragd", version,
-                    RAG_STORE_FORMAT_VERSION);
+                    "the store has format version %u and this program reads up to version %u: use a newer ragd",
+                    version, RAG_STORE_FORMAT_VERSION);
   return RAG_OK;
 }
 

@@ -10,7 +10,8 @@
 //     What is left: a flipped bit in the *length* of a record in the last 32 KiB block of the last log reads as a torn
 //     tail. recycle_log_file_num stays 0: recycled logs end in old records, which this mode takes for damage, and they
 //     would keep erased bytes.
-//  2. Every column family writes through the one log. So atomic_flush is off: it exists to keep families level when they
+//  2. Every column family writes through the one log. So atomic_flush is off: it exists to keep families level when
+//  they
 //     are written *without* a log. With it, a family that was flushed late is replayed from the log up to the same
 //     record as the others, and a flush first syncs every closed log, so no family's files can run ahead of the log.
 //     Turned on, one full memtable would flush all ten families, most of them nearly empty.
@@ -35,28 +36,32 @@
 #include <sys/stat.h>
 #include <time.h>
 
-enum { COMPRESS_NONE = rocksdb_no_compression, COMPRESS_LZ4 = rocksdb_lz4_compression, COMPRESS_ZSTD = rocksdb_zstd_compression };
+enum {
+  COMPRESS_NONE = rocksdb_no_compression,
+  COMPRESS_LZ4 = rocksdb_lz4_compression,
+  COMPRESS_ZSTD = rocksdb_zstd_compression
+};
 
 #define RECOVERY_MODE rocksdb_tolerate_corrupted_tail_records_recovery
 #define INFO_LOG_WARN 2
 #define INFO_LOG_FILES 4u
 #define INFO_LOG_BYTES ((size_t)4 << 20)
-#define OPEN_FILES_MAX 512                     // the usual soft limit of a process is 1,024 descriptors
-#define MEMTABLE_BYTES_MAX ((size_t)64 << 20)  // of one column family; all together: options.write_buffer_bytes
+#define OPEN_FILES_MAX 512                    // the usual soft limit of a process is 1,024 descriptors
+#define MEMTABLE_BYTES_MAX ((size_t)64 << 20) // of one column family; all together: options.write_buffer_bytes
 #define MEMTABLE_BYTES_MIN ((size_t)1 << 20)
-#define BYTES_PER_SYNC ((uint64_t)1 << 20)     // background writes reach the disk in pieces, not as one burst
+#define BYTES_PER_SYNC ((uint64_t)1 << 20) // background writes reach the disk in pieces, not as one burst
 #define SST_BYTES ((uint64_t)64 << 20)
 #define BLOB_FILE_BYTES ((uint64_t)256 << 20)
-#define BLOB_GC_AGE_CUTOFF "0.25"              // of the blob files, the oldest quarter is collected by compaction
-#define BLOB_GC_FORCE 0.5                      // and sooner where half of their bytes are garbage
+#define BLOB_GC_AGE_CUTOFF "0.25" // of the blob files, the oldest quarter is collected by compaction
+#define BLOB_GC_FORCE 0.5         // and sooner where half of their bytes are garbage
 #define BACKGROUND_JOBS_MAX 8u
-#define ERASE_WAIT_MS 30000u                   // for older snapshots and running compactions
+#define ERASE_WAIT_MS 30000u // for older snapshots and running compactions
 
 typedef enum { FILTER_NONE, FILTER_WHOLE_KEY, FILTER_PREFIX } filter_kind;
 
 // How each family is stored. Blob files keep large values out of compaction: a value is written once and moved only by
-// their garbage collection. A filter answers "not here" for a key that is absent; where absent keys are not asked for it
-// is memory for nothing.
+// their garbage collection. A filter answers "not here" for a key that is absent; where absent keys are not asked for
+// it is memory for nothing.
 typedef struct cf_tuning {
   const char *name; // on disk
   int compression;
@@ -109,16 +114,13 @@ rag_status rag_store__rocks_fail(rag_error *err, const char *what, char *message
   if (locked)
     status = rag_fail_field(err, RAG_FAILED_PRECONDITION, "locked",
                             "the store is open in another process; stop that one, or talk to it (%s)", message);
-  else if (starts_with(message, "Corruption"))
-    status = rag_fail(err, RAG_DATA_LOSS, "%s: %s", what, message);
-  else if (starts_with(message, "NotFound"))
-    status = rag_fail(err, RAG_NOT_FOUND, "%s: %s", what, message);
+  else if (starts_with(message, "Corruption")) status = rag_fail(err, RAG_DATA_LOSS, "%s: %s", what, message);
+  else if (starts_with(message, "NotFound")) status = rag_fail(err, RAG_NOT_FOUND, "%s: %s", what, message);
   else if (strstr(message, "No space left on device") != NULL || strstr(message, "NoSpace") != NULL)
-    status = rag_fail(err, RAG_UNAVAILABLE, "%s: the disk is full; free space and reopen the store (%s)", what, message);
-  else if (starts_with(message, "IO error"))
-    status = rag_fail(err, RAG_UNAVAILABLE, "%s: %s", what, message);
-  else
-    status = rag_fail(err, RAG_INTERNAL, "%s: %s", what, message);
+    status =
+        rag_fail(err, RAG_UNAVAILABLE, "%s: the disk is full; free space and reopen the store (%s)", what, message);
+  else if (starts_with(message, "IO error")) status = rag_fail(err, RAG_UNAVAILABLE, "%s: %s", what, message);
+  else status = rag_fail(err, RAG_INTERNAL, "%s: %s", what, message);
   rocksdb_free(message);
   return status;
 }
@@ -158,7 +160,8 @@ static rocksdb_options_t *make_db_options(const rag_store_options *options) {
   rocksdb_options_set_wal_recovery_mode(o, RECOVERY_MODE);
   rocksdb_options_set_recycle_log_file_num(o, 0);
   rocksdb_options_set_atomic_flush(o, 0);
-  // A family that is rarely written pins the log; beyond this it is flushed, so that reopening replays no more than this.
+  // A family that is rarely written pins the log; beyond this it is flushed, so that reopening replays no more than
+  // this.
   rocksdb_options_set_max_total_wal_size(o, 2 * options->write_buffer_bytes);
   rocksdb_options_set_db_write_buffer_size(o, options->write_buffer_bytes);
   rocksdb_options_set_bytes_per_sync(o, BYTES_PER_SYNC);
@@ -287,8 +290,7 @@ rag_status rag_store_open(const char *dir, const rag_store_options *options, rag
   rag_status status;
 
   if (options == NULL) options = &defaults;
-  if (!exists && !options->create_if_missing)
-    return rag_fail(err, RAG_NOT_FOUND, "there is no store in %s", dir);
+  if (!exists && !options->create_if_missing) return rag_fail(err, RAG_NOT_FOUND, "there is no store in %s", dir);
   RAG_TRY(rag_os_make_dirs(dir, err));
   RAG_TRY(rag_store__format_check(dir, exists, err));
 
@@ -430,8 +432,8 @@ static rag_status wait_for_older_snapshots(rag_store__db *db, rag_error *err) {
   }
 }
 
-// RocksDB unlinks files that a flush or compaction has made obsolete after it has answered. A job counts as running until
-// it has unlinked its own.
+// RocksDB unlinks files that a flush or compaction has made obsolete after it has answered. A job counts as running
+// until it has unlinked its own.
 static void wait_for_unlinks(rag_store__db *db) {
   for (unsigned waited = 0; waited < ERASE_WAIT_MS; waited += 2) {
     uint64_t flushes = 0, compactions = 0;
@@ -454,8 +456,8 @@ static uint64_t background_errors(rag_store__db *db) {
   return errors;
 }
 
-// Compacts the range to the bottom. RocksDB's C interface drops the result of a compaction, so its counter of background
-// errors stands in for it.
+// Compacts the range to the bottom. RocksDB's C interface drops the result of a compaction, so its counter of
+// background errors stands in for it.
 static rag_status compact(rag_store *store, rag_cf cf, rag_slice lower, rag_slice upper, rag_error *err) {
   rag_store__db *db = store->db;
   uint64_t errors = background_errors(db);

@@ -15,8 +15,8 @@
 
 #include <stdio.h>
 
-#define MULTI_GET_PIECE 64u                 // keys given to RocksDB at a time: its own batches are of 32
-#define BATCH_KEEP_BYTES ((size_t)8 << 20)  // a batch that grew beyond this is made anew
+#define MULTI_GET_PIECE 64u                // keys given to RocksDB at a time: its own batches are of 32
+#define BATCH_KEEP_BYTES ((size_t)8 << 20) // a batch that grew beyond this is made anew
 #define PIN_HEAP ((uintptr_t)1)
 
 // ---------------------------------------------------------------------------------------------- snapshots
@@ -72,8 +72,8 @@ static rag_value value_of_pin(rocksdb_pinnableslice_t *pin) {
 rag_status rag_store_get(rag_store *store, const rag_snapshot *snapshot, rag_cf cf, rag_slice key, rag_value *out,
                          rag_error *err) {
   char *message = NULL;
-  rocksdb_pinnableslice_t *pin = rocksdb_get_pinned_cf(store->db->db, point_options(store, snapshot),
-                                                       store->db->cf[cf], key.data, key.size, &message);
+  rocksdb_pinnableslice_t *pin = rocksdb_get_pinned_cf(store->db->db, point_options(store, snapshot), store->db->cf[cf],
+                                                       key.data, key.size, &message);
   if (message != NULL) return rag_store__rocks_fail(err, "read", message);
   if (pin == NULL) return RAG_NOT_FOUND;
   *out = value_of_pin(pin);
@@ -122,7 +122,7 @@ struct rag_store_iter {
   rocksdb_readoptions_t *read;
   bool reverse;
   bool started;
-  bool check_upper; // over a batch: RocksDB bounds only the rows that are in the database already
+  bool check_upper;       // over a batch: RocksDB bounds only the rows that are in the database already
   rag_slice lower, upper; // into `bounds`
   char bounds[];
 };
@@ -153,8 +153,7 @@ static rag_store_iter *iter_create(rag_store *store, const rag_snapshot *snapsho
   if (upper.size > 0) rocksdb_readoptions_set_iterate_upper_bound(iter->read, iter->upper.data, upper.size);
   if (cf == RAG_CF_DOCUMENT && !reverse && within_prefix(lower, upper))
     rocksdb_readoptions_set_prefix_same_as_start(iter->read, 1);
-  else
-    rocksdb_readoptions_set_total_order_seek(iter->read, 1);
+  else rocksdb_readoptions_set_total_order_seek(iter->read, 1);
   iter->it = rocksdb_create_iterator_cf(store->db->db, iter->read, store->db->cf[cf]);
   count_handle(store, 1);
   return iter;

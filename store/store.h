@@ -1,12 +1,13 @@
-// store: everything durable. RocksDB behind one adapter file (store/rocks.c); nothing above this floor sees it.
+// store: everything durable. RocksDB behind one adapter (store/rocks.c and rocks_read.c); nothing above this floor sees
+// it.
 //
 // The model: column families of ordered keys; point reads, multi-gets and range scans, at a snapshot or at the newest
 // state; and **commits**: requests that a leader gathers into one atomic batch with one synced write-ahead-log write.
 // A commit is visible to nobody before it is durable, and durable whole or not at all.
 //
-// Faults: after a failed write or sync the store is in ERROR: reads go on, every write is RAG_UNAVAILABLE, and reopening
-// is the recovery. Corruption is RAG_DATA_LOSS, never served. The write-ahead log is recovered in the mode that refuses
-// to open over a damaged middle and accepts a torn tail (see DESIGN of store/rocks.c).
+// Faults: after a failed write or sync the store is in ERROR: reads go on, every write is RAG_UNAVAILABLE, and
+// reopening is the recovery. Corruption is RAG_DATA_LOSS, never served. The write-ahead log is recovered in the mode
+// that refuses to open over a damaged middle and accepts a torn tail (see DESIGN of store/rocks.c).
 #ifndef RAGD_STORE_H
 #define RAGD_STORE_H
 
@@ -17,8 +18,8 @@ typedef struct rag_snapshot rag_snapshot; // a fixed state to read at
 typedef struct rag_store_iter rag_store_iter;
 typedef struct rag_txn rag_txn; // the writes of one commit request, read-your-writes
 
-// Column families. Values are pinned (their names are on disk). Key layouts are the business of the folder that owns the
-// rows; tuning (bloom, prefix, blobs, compression) is in store/rocks.c's table.
+// Column families. Values are pinned (their names are on disk). Key layouts are the business of the folder that owns
+// the rows; tuning (bloom, prefix, blobs, compression) is in store/rocks.c's table.
 typedef enum rag_cf {
   RAG_CF_META = 0,     // small things by name: format, kb records, branches, tags, idempotency, API keys
   RAG_CF_DOCUMENT = 1, // document -> its revisions          prefix of 12 bytes: kb u32be, document hash u64be
@@ -59,8 +60,8 @@ void rag_store_set_error_for_test(rag_store *store, const char *why);
 
 // ---------------------------------------------------------------------------------------------- keys
 
-// A key under construction, on the stack. Integers are big-endian, so keys sort in scan order. Overflow asserts: callers
-// bound their parts (names, document ids) before.
+// A key under construction, on the stack. Integers are big-endian, so keys sort in scan order. Overflow asserts:
+// callers bound their parts (names, document ids) before.
 typedef struct rag_key {
   size_t size;
   unsigned char bytes[RAG_STORE_KEY_MAX];
@@ -72,8 +73,8 @@ void rag_key_init(rag_key *key);
 void rag_key_u8(rag_key *key, uint8_t v);
 void rag_key_u32(rag_key *key, uint32_t v);
 void rag_key_u64(rag_key *key, uint64_t v);
-void rag_key_raw(rag_key *key, const void *data, size_t size);  // fixed-size or last part
-void rag_key_bytes(rag_key *key, rag_slice s);                  // u16be length, then the bytes
+void rag_key_raw(rag_key *key, const void *data, size_t size); // fixed-size or last part
+void rag_key_bytes(rag_key *key, rag_slice s);                 // u16be length, then the bytes
 // The first key after every key that starts with `key` (for upper bounds); false when there is none (all 0xff).
 bool rag_key_successor(const rag_key *key, rag_key *out);
 
@@ -108,8 +109,8 @@ void rag_store_iter_close(rag_store_iter *it);
 // ---------------------------------------------------------------------------------------------- commits
 
 // One request. The calling thread either becomes the leader (applies every waiting request in order, writes once, syncs
-// once, publishes in order) or waits for a leader. Calls on one store are serialised: no two `apply` or `publish` run at
-// the same time, so they may touch state that only they touch without a lock of its own.
+// once, publishes in order) or waits for a leader. Calls on one store are serialised: no two `apply` or `publish` run
+// at the same time, so they may touch state that only they touch without a lock of its own.
 typedef struct rag_commit_request {
   // Adds this request's writes to txn; sees the writes of requests before it in the group. On error its own writes are
   // taken back and the request fails alone with that error. Must not block on other commits.
@@ -122,8 +123,8 @@ typedef struct rag_commit_request {
   void *ctx;
 } rag_commit_request;
 RAG_NODISCARD rag_status rag_store_commit(rag_store *store, const rag_commit_request *request, rag_error *err);
-#define RAG_STORE_GROUP_REQUESTS_MAX 256u        // requests in one group
-#define RAG_STORE_GROUP_BYTES_MAX (64u << 20)    // a group stops growing beyond this
+#define RAG_STORE_GROUP_REQUESTS_MAX 256u     // requests in one group
+#define RAG_STORE_GROUP_BYTES_MAX (64u << 20) // a group stops growing beyond this
 
 // Within apply. Data is copied. Failures (out of memory) stick in the txn and fail the request.
 void rag_txn_put(rag_txn *txn, rag_cf cf, rag_slice key, rag_slice value);
@@ -161,7 +162,7 @@ void rag_store_stats_get(rag_store *store, rag_store_stats *out);
 //     v  |               v v
 //     paused <-----------+ cancelled        restart: running -> queued, from the cursor
 typedef struct rag_jobs rag_jobs; // thread-safe
-typedef enum rag_job_state { // on disk: pinned
+typedef enum rag_job_state {      // on disk: pinned
   RAG_JOB_QUEUED = 0,
   RAG_JOB_RUNNING = 1,
   RAG_JOB_PAUSED = 2,
@@ -170,17 +171,26 @@ typedef enum rag_job_state { // on disk: pinned
   RAG_JOB_CANCELLED = 5,
 } rag_job_state;
 const char *rag_job_state_name(rag_job_state state); // "queued", ...
+#define RAG_JOB_SUBJECT_MAX 255u
+#define RAG_JOB_UNIT_MAX 31u
+#define RAG_JOB_PARAMS_MAX (1u << 20)
+#define RAG_JOB_CURSOR_MAX (64u << 10)
+#define RAG_JOB_RESULT_MAX (1u << 20)
+#define RAG_JOBS_LIVE_MAX 4096u      // queued, running and paused together: submitting more is RAG_RESOURCE_EXHAUSTED
+#define RAG_JOBS_FINISHED_KEPT 1000u // the newest; older ones are removed as jobs finish
+#define RAG_JOBS_KINDS_MAX 32u
+#define RAG_JOBS_THREADS_MAX 64u
 
 typedef struct rag_job_info { // owned strings: rag_job_info_free
   uint64_t id;                // from 1
   char *kind;                 // "gc"
   char *subject;              // what it works on: a kb's name, or ""
   rag_job_state state;
-  uint64_t done, total; // units of work; total 0: unknown
-  char *unit;           // "documents"
+  uint64_t done, total;                                    // units of work; total 0: unknown
+  char *unit;                                              // "documents"
   int64_t created_us, started_us, updated_us, finished_us; // 0: not yet
-  double eta_seconds;   // < 0: unknown; from the rate since the job last started
-  char *params, *cursor; // opaque bytes of the kind
+  double eta_seconds;                                      // < 0: unknown; from the rate since the job last started
+  char *params, *cursor;                                   // opaque bytes of the kind
   size_t params_size, cursor_size;
   char *result; // JSON text, or ""
   char *error;  // message, or ""

@@ -1,6 +1,6 @@
 // Private to store/. Three parts meet here: the RocksDB adapter (rocks.c, rocks_read.c; their own rocks.h holds the
-// foreign types), group commit (commit.c), and the jobs table (jobs.c, jobs_record.c), which uses only store.h and the
-// codec below.
+// foreign types), group commit (commit.c), and the jobs table (jobs.c, jobs_run.c, jobs_record.c), which uses only
+// store.h and the codec below.
 #ifndef RAGD_STORE_INTERNAL_H
 #define RAGD_STORE_INTERNAL_H
 
@@ -8,8 +8,8 @@
 
 #include <pthread.h>
 
-typedef struct rag_store__db rag_store__db;         // RocksDB's handles; rocks.h
-typedef struct rag_store__batch rag_store__batch;   // an indexed write batch; one thread at a time
+typedef struct rag_store__db rag_store__db;           // RocksDB's handles; rocks.h
+typedef struct rag_store__batch rag_store__batch;     // an indexed write batch; one thread at a time
 typedef struct rag_store__commits rag_store__commits; // the queue of requests; commit.c
 
 struct rag_store {
@@ -40,7 +40,8 @@ void rag_store__set_error(rag_store *store, const char *why);
 // ---- format.c
 
 // Checks DIR/FORMAT against this program, or writes it where there is no store yet. `db_exists`: RocksDB's files are
-// there, so that a missing record means damage. RAG_FAILED_PRECONDITION: newer. RAG_DATA_LOSS: not readable as a record.
+// there, so that a missing record means damage. RAG_FAILED_PRECONDITION: newer. RAG_DATA_LOSS: not readable as a
+// record.
 RAG_NODISCARD rag_status rag_store__format_check(const char *dir, bool db_exists, rag_error *err);
 
 // ---- rocks.c: open, flush, erase
@@ -70,7 +71,9 @@ RAG_NODISCARD rag_status rag_store__batch_write(rag_store__batch *batch, rag_err
 // ---- commit.c
 
 RAG_NODISCARD rag_status rag_store__commits_open(rag_store *store, rag_error *err); // sets store->commits
-void rag_store__commits_close(rag_store *store); // waits for the requests that run
+void rag_store__commits_close(rag_store *store);                                    // waits for the requests that run
+// Makes the request fail after apply, whatever apply returns; the first failure stays.
+void rag_store__txn_fail(rag_txn *txn, rag_status status, const rag_error *error);
 
 // ---- jobs_record.c: a job as it lies in RAG_CF_JOB
 

@@ -3,10 +3,11 @@
 // and random cuts; a bit-by-bit reference for the table.
 #include "base/base_internal.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 static uint64_t random_state = 88172645463325252u;
 static uint64_t next_random(void) {

@@ -3,9 +3,10 @@
 // every prefix of a good text.
 #include "base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 static void check_good(const char *text, int64_t want_us) {
   int64_t us = -1;

@@ -2,9 +2,10 @@
 // Method: the vectors of FIPS 180-4, cut at every place.
 #include "base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 static const struct {
   const char *text;

@@ -3,10 +3,11 @@
 // arenas filled to the limit and one past it; every prefix of an encoded record is read and must turn bad.
 #include "base/base.h"
 
-#include <cmocka.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 static void the_nth_allocation_fails_once(void **state) {
   RAG_UNUSED(state);

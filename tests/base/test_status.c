@@ -2,9 +2,10 @@
 // Method: every code by its number; messages at, below and over the limit, cut inside a character of several bytes.
 #include "base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 static void names_are_pinned(void **state) {
   RAG_UNUSED(state);

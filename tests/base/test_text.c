@@ -3,9 +3,10 @@
 // bytes, against a decoder written the slow way; known distances and the metric's laws.
 #include "base/base.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 static size_t encode(uint32_t code, char out[4]) {
   if (code < 0x80) {

@@ -112,6 +112,8 @@ static bool read_tables(rag_reader *r, tables *t) {
   if (runs) {
     t->containers = (cookie >> 16) + 1;
     t->run_flags = rag_read_raw(r, (t->containers + 7) / 8);
+    uint32_t used_bits = t->containers % 8; // bits after the last container's are zero
+    if (r->bad || (used_bits && (unsigned char)t->run_flags.data[t->run_flags.size - 1] >> used_bits)) return false;
   } else {
     if (cookie != COOKIE_PLAIN) return false;
     t->containers = rag_read_u32le(r);

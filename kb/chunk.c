@@ -73,9 +73,12 @@ static rag_status whole(rag_slice text, rag_chunk__spans *out, rag_error *err) {
 
 static rag_status chunk(const rag_chunking *chunking, rag_slice text, rag_chunk__spans *out, rag_error *err) {
   switch (chunking->method) {
-  case RAG_CHUNK_WHOLE: return whole(text, out, err);
-  case RAG_CHUNK_FIXED: return rag_chunk__fixed(chunking, text, out, err);
-  case RAG_CHUNK_STRUCTURE: break;
+  case RAG_CHUNK_WHOLE:
+    return whole(text, out, err);
+  case RAG_CHUNK_FIXED:
+    return rag_chunk__fixed(chunking, text, out, err);
+  case RAG_CHUNK_STRUCTURE:
+    break;
   }
   return rag_chunk__structure(chunking, text, out, err);
 }

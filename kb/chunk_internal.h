@@ -36,7 +36,8 @@ RAG_NODISCARD rag_status rag_chunk__fixed(const rag_chunking *chunking, rag_slic
 RAG_NODISCARD rag_status rag_chunk__structure(const rag_chunking *chunking, rag_slice text, rag_chunk__spans *out,
                                               rag_error *err);
 
-// ---------------------------------------------------------------------------------------------- the packer (chunk_pack.c)
+// ---------------------------------------------------------------------------------------------- the packer
+// (chunk_pack.c)
 
 // How good a place to cut a boundary is; higher is better.
 typedef enum rag_chunk__strength {
@@ -64,8 +65,8 @@ typedef struct rag_chunk__piece {
   uint32_t start;
   uint32_t end;
   uint32_t tokens;
-  uint8_t level;      // of the heading that it stands under (the last of several), 0: before any heading
-  uint8_t opened_by;  // level of the heading that it starts with, 0: goes on with a section
+  uint8_t level;     // of the heading that it stands under (the last of several), 0: before any heading
+  uint8_t opened_by; // level of the heading that it starts with, 0: goes on with a section
   bool heading_only;
 } rag_chunk__piece;
 
@@ -114,7 +115,8 @@ uint32_t rag_chunk__unit_limit(const rag_chunk__packer *packer);
 RAG_NODISCARD rag_status rag_chunk__packer_finish(rag_chunk__packer *packer, size_t end);
 void rag_chunk__packer_close(rag_chunk__packer *packer);
 
-// ---------------------------------------------------------------------------------------------- sentences (chunk_sentence.c)
+// ---------------------------------------------------------------------------------------------- sentences
+// (chunk_sentence.c)
 
 typedef enum rag_chunk__stop {
   RAG_CHUNK__STOP_NONE = 0,

@@ -5,12 +5,13 @@
 //  1. the strongest boundary that leaves at least min_tokens (a quarter of max_tokens), the last one of equals;
 //  2. where that is only the place after an introduction or a heading: the strongest of all, so that an introduction
 //     moves with what it introduces.
-// When a section ends with a rest under min_tokens, the cut before it moves back to the strongest boundary (a sentence's
-// end at least) that leaves both sides between min_tokens and max_tokens, if there is one.
-// A unit over max_tokens is cut between words, at white space where that is in the second half, else between tokens.
+// When a section ends with a rest under min_tokens, the cut before it moves back to the strongest boundary (a
+// sentence's end at least) that leaves both sides between min_tokens and max_tokens, if there is one. A unit over
+// max_tokens is cut between words, at white space where that is in the second half, else between tokens.
 //
-// Overlap: a chunk that goes on with a section starts with the last whole sentences, rows or blocks of the chunk before,
-// as many as overlap_tokens holds, and fewer where the next unit would not fit otherwise. None across a heading.
+// Overlap: a chunk that goes on with a section starts with the last whole sentences, rows or blocks of the chunk
+// before, as many as overlap_tokens holds, and fewer where the next unit would not fit otherwise. None across a
+// heading.
 //
 // Small sections. A heading opens a chunk. Then, boundaries of level 6 first and 1 last, from left to right, the chunk
 // that a heading opens joins the one before it when both together hold at most max_tokens and

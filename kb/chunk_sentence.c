@@ -1,7 +1,7 @@
 // Where sentences end, for the structure method.
 //
-// A sentence ends after . ! ? or an ellipsis, and the closing quotes, brackets and emphasis marks that follow, when white
-// space or the line's end comes next, unless
+// A sentence ends after . ! ? or an ellipsis, and the closing quotes, brackets and emphasis marks that follow, when
+// white space or the line's end comes next, unless
 //  - what follows starts with a lower-case letter ("e.g. this", `"Really?" he said`);
 //  - the stop is one full stop after a title or an abbreviation that goes on ("Dr.", "vs.", "z.B."), after an initial
 //    ("J. R. R. Tolkien"), after a letter with a stop before it ("U.S. Army", "Ph.D. thesis"), or after the number that
@@ -19,15 +19,17 @@
 
 #define ABBREVIATION_BYTES_MAX 8u
 
-static const char *const goes_on[] = { // never the last word of a sentence
-    "adm", "approx", "bzw", "ca",  "capt", "cf",   "col",  "cpt", "dr",   "ed",   "eds", "esp",  "gen", "ggf",
-    "gov", "hon",    "ie",  "eg",  "incl", "lt",   "maj",  "mme", "mr",   "mrs",  "ms",  "mt",   "mx",  "messrs",
-    "pres", "prof",  "rep", "resp", "rev", "sen",  "sgt",  "sog", "st",   "usw",  "viz", "vs",   "vgl",
+static const char *const goes_on[] = {
+    // never the last word of a sentence
+    "adm",  "approx", "bzw", "ca",   "capt", "cf",  "col", "cpt", "dr", "ed",  "eds", "esp", "gen", "ggf",
+    "gov",  "hon",    "ie",  "eg",   "incl", "lt",  "maj", "mme", "mr", "mrs", "ms",  "mt",  "mx",  "messrs",
+    "pres", "prof",   "rep", "resp", "rev",  "sen", "sgt", "sog", "st", "usw", "viz", "vs",  "vgl",
 };
-static const char *const before_number[] = { // an abbreviation when a number follows
-    "abb",  "abs", "app", "apr", "art", "aug", "bd",  "ch",  "chap", "col", "dec", "eq",  "eqs", "ex",
-    "feb",  "fig", "figs", "jan", "jul", "jun", "kap", "mar", "no",  "nos", "nov", "nr",  "oct", "op",
-    "p",    "par", "pp",  "ref", "refs", "sec", "sect", "sep", "sept", "tab", "v",   "ver", "vol", "vols",
+static const char *const before_number[] = {
+    // an abbreviation when a number follows
+    "abb", "abs", "app",  "apr", "art",  "aug", "bd",   "ch",  "chap", "col", "dec", "eq",  "eqs", "ex",
+    "feb", "fig", "figs", "jan", "jul",  "jun", "kap",  "mar", "no",   "nos", "nov", "nr",  "oct", "op",
+    "p",   "par", "pp",   "ref", "refs", "sec", "sect", "sep", "sept", "tab", "v",   "ver", "vol", "vols",
 };
 
 static bool is_letter(char c) {
@@ -84,7 +86,8 @@ static bool is_stop_anywhere(uint32_t code) { // ends a sentence whatever follow
   case 0x17D4: // Khmer
   case 0x104B: // Myanmar
     return true;
-  default: return false;
+  default:
+    return false;
   }
 }
 
@@ -110,8 +113,10 @@ static bool is_closer(uint32_t code) {
   case 0x3015:
   case 0xFF09:
   case 0xFF3D:
-  case 0xFF02: return true;
-  default: return false;
+  case 0xFF02:
+    return true;
+  default:
+    return false;
   }
 }
 
@@ -188,8 +193,7 @@ size_t rag_chunk__sentence_next(rag_slice text, size_t start, size_t at, size_t 
     }
     // Without white space the closers must not be the start of a word: `_` is.
     bool apart = follows > next || (stop == RAG_CHUNK__STOP_ALWAYS && data[next - 1] != '_');
-    if (apart && rag_chunk__sentence_over(text, stop, follows, end))
-      return follows;
+    if (apart && rag_chunk__sentence_over(text, stop, follows, end)) return follows;
     at = follows;
   }
   return end;

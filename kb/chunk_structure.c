@@ -4,7 +4,8 @@
 //
 // What is seen
 //  - a heading: `#` to `######`, or one line underlined with === or ---; not in a quote, a list item or a fence;
-//  - a fence of ``` or ~~~, also in quotes and list items, closed by its like or by the end of the quote or the text; one
+//  - a fence of ``` or ~~~, also in quotes and list items, closed by its like or by the end of the quote or the text;
+//  one
 //    unit, unless it is longer than max_tokens (with the heading right above it): then lines are;
 //  - front matter: --- or +++ on the first line down to its like; HTML comments; both cut by lines only;
 //  - list items, nested ones; tables with a delimiter row; quotes, where `> #` is no section; thematic breaks;
@@ -46,9 +47,9 @@ typedef struct scanner {
   block open;                // what the last line belongs to; NONE after a blank line
   size_t depth;              // of the quote that the last block stands in
   bool in_list;
-  bool colon;                // the last block ends with a colon, or is an opening tag
-  bool quote_heading;        // the last line is a heading in a quote
-  rag_chunk__stop stop;      // how the last line of the open text ends
+  bool colon;           // the last block ends with a colon, or is an opening tag
+  bool quote_heading;   // the last line is a heading in a quote
+  rag_chunk__stop stop; // how the last line of the open text ends
 } scanner;
 
 // -------------------------------------------------------------------------------------------------------------- lines
@@ -378,7 +379,8 @@ static rag_status scan_line(scanner *s, const line *l, size_t *out_next) {
     *out_next = below.next;
     return scan_heading(s, l, below.end, underlined);
   }
-  if (below.depth == l->depth && is_table_delimiter(s, &below) && memchr(s->text.data + l->first, '|', l->end - l->first))
+  if (below.depth == l->depth && is_table_delimiter(s, &below) &&
+      memchr(s->text.data + l->first, '|', l->end - l->first))
     return scan_table(s, l, out_next);
   return scan_text(s, l, in_item ? RAG_CHUNK__ROW : RAG_CHUNK__BLOCK, 0);
 }

@@ -34,6 +34,27 @@ RAG_NODISCARD rag_status rag_api__proto_decode(const ProtobufCMessageDescriptor 
 RAG_NODISCARD rag_status rag_api__proto_encode(const ProtobufCMessage *message, rag_arena *arena, rag_slice *out,
                                                rag_error *err);
 
+// What the codec files share (codec_common.c).
+//
+// The most that a body may become in memory, so that a small hostile one cannot become a large message.
+size_t rag_api__message_bytes_max(size_t body_bytes);
+size_t rag_api__field_size(const ProtobufCFieldDescriptor *field); // of one element in its message or array
+const ProtobufCFieldDescriptor *rag_api__field_find(const ProtobufCMessageDescriptor *descriptor, rag_slice name);
+// A place in a request: a chain from the value at fault up to the root (NULL), on the stack.
+typedef struct rag_api__place {
+  const struct rag_api__place *up;
+  rag_slice name; // of a member; of an element: empty, and index counts
+  size_t index;
+} rag_api__place;
+// "documents[3].text: <text>", and the path in err->field.
+rag_status rag_api__fail_at(rag_error *err, rag_status status, const rag_api__place *place, const char *fmt, ...)
+    RAG_PRINTF(4, 5);
+void rag_api__place_text(const rag_api__place *place, char out[RAG_ERROR_FIELD_MAX]);
+// Inline JSON: checks that a field may hold the value, and puts its compact text into the arena.
+RAG_NODISCARD rag_status rag_api__inline_json(const ProtobufCFieldDescriptor *field, rag_json value,
+                                              const rag_api__place *place, rag_arena *arena, rag_slice *out,
+                                              rag_error *err);
+
 // ---------------------------------------------------------------------------------------------- keys and roles
 
 typedef enum rag_role { RAG_ROLE_NONE = 0, RAG_ROLE_READ = 1, RAG_ROLE_WRITE = 2, RAG_ROLE_ADMIN = 3 } rag_role; // pinned
@@ -59,6 +80,9 @@ typedef struct rag_call {
   rag_ref *pins[4];     // references that the response borrows from; dropped once it is encoded
   void (*unpin[4])(void *);
   void *unpin_arg[4];
+  bool may_not_wait;  // on a network thread: work that takes long sets wants_worker and returns RAG_UNAVAILABLE
+  bool wants_worker;
+  bool out_of_memory; // a copy into the arena failed (rag_api__text): the answer is RAG_RESOURCE_EXHAUSTED
 } rag_call;
 // The response borrows from something until it is encoded: fn(arg) is called then. At most 4 a call.
 void rag_api__call_defer(rag_call *call, void (*fn)(void *), void *arg);
@@ -67,7 +91,13 @@ void rag_api__call_defer(rag_call *call, void (*fn)(void *), void *arg);
 typedef rag_status (*rag_handler_fn)(rag_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
                                      rag_error *err);
 
+// Routes that are no rpc: an answer without a message (health, metrics), and streams (stream_import.c).
+typedef rag_status (*rag_plain_fn)(rag_call *call, rag_api_response *out, rag_error *err);
+typedef struct rag_api__stream rag_api__stream; // dispatch_internal.h
+typedef rag_status (*rag_stream_fn)(rag_api__stream *stream, rag_error *err);
+
 typedef struct rag_route {
+  const char *name;          // for logs and metrics: "Documents/PutDocuments"
   const char *service, *rpc; // "Documents", "PutDocuments"; "" "": REST only
   const char *method;        // REST: "POST"
   const char *path;          // "/v1/kbs/{kb}/documents"; a parameter is one path segment, percent-decoded after routing;
@@ -77,6 +107,8 @@ typedef struct rag_route {
   rag_role role; // least role; RAG_ROLE_NONE: open to all (health)
   rag_api_lane lane;
   const char *summary; // for OpenAPI and ragctl
+  rag_plain_fn plain;   // instead of handler
+  rag_stream_fn stream; // instead of handler
 } rag_route;
 extern const rag_route rag_api__routes[];
 extern const size_t rag_api__route_count;

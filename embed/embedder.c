@@ -38,8 +38,9 @@ rag_status rag_embedder_open(rag_slice model, rag_embedder **out, rag_error *err
   uint32_t dimension = hash_dimension_of(model);
   if (dimension != 0) return rag_embed__hash_open(dimension, out, err);
   int shown = (int)RAG_MIN(model.size, (size_t)MODEL_SHOWN_MAX);
-  return rag_fail(err, RAG_NOT_FOUND, "model '%.*s' does not exist; there is hash-N with N from %d to %d, such as hash-384",
-                  shown, model.size ? model.data : "", RAG_EMBED_HASH_DIMENSION_MIN, RAG_EMBED_HASH_DIMENSION_MAX);
+  return rag_fail(err, RAG_NOT_FOUND,
+                  "model '%.*s' does not exist; there is hash-N with N from %d to %d, such as hash-384", shown,
+                  model.size ? model.data : "", RAG_EMBED_HASH_DIMENSION_MIN, RAG_EMBED_HASH_DIMENSION_MAX);
 }
 
 const char *rag_embedder_name(const rag_embedder *embedder) {

@@ -55,9 +55,9 @@
 
 // 64 * n^0.7, rounded; the last holds for every larger n. A table, as no two libms need agree on pow.
 static const uint16_t tf_table[TF_MAX + 1] = {
-    0,    64,   104,  138,  169,  197,  224,  250,  274,  298,  321,  343,  364,  385,  406,  426,  446,
-    465,  484,  503,  521,  539,  557,  575,  592,  609,  626,  643,  659,  676,  692,  708,  724,  740,
-    755,  771,  786,  802,  817,  832,  846,  861,  876,  890,  905,  919,  933,  948,  962,  976,  990,
+    0,    64,   104,  138,  169,  197,  224,  250,  274,  298,  321,  343,  364,  385, 406, 426, 446,
+    465,  484,  503,  521,  539,  557,  575,  592,  609,  626,  643,  659,  676,  692, 708, 724, 740,
+    755,  771,  786,  802,  817,  832,  846,  861,  876,  890,  905,  919,  933,  948, 962, 976, 990,
     1003, 1017, 1031, 1044, 1058, 1071, 1085, 1098, 1111, 1124, 1137, 1150, 1163, 1176};
 // 1024 / sqrt(n), rounded: n grams of one word weigh together what one feature does.
 static const uint16_t gram_table[GRAMS_MAX + 1] = {
@@ -332,8 +332,8 @@ static bool on_word(void *context, rag_word_kind kind, const char *word, uint32_
 
 // ---------------------------------------------------------------------------------------------- vectors
 
-// Four lanes, then their sum from the left: one fixed order. The sums are under 2^53 (a text has at most 2^23 words over
-// DISTINCT_MAX, of under 2^28 each), so that they are exact as doubles.
+// Four lanes, then their sum from the left: one fixed order. The sums are exact as doubles, being under 2^53:
+// DISTINCT_MAX counted words add under 2^32 each, the others, at most one for each byte of the text, under 2^27.
 static void normalise(const int64_t *sums, uint32_t dimension, float *out) {
   double lanes[4] = {0, 0, 0, 0};
   for (uint32_t i = 0; i < dimension; i++) {
@@ -394,11 +394,28 @@ static uint64_t fingerprint_u64(uint64_t h, uint64_t value) {
 }
 
 static uint64_t fingerprint_of(uint32_t dimension) {
-  const uint64_t constants[] = {VERSION,        dimension,      WORD_BUCKETS,       WORD_SCALE,   STEM_SCALE,
-                                GLYPH_SCALE,    GRAM_SHORT,     GRAM_LONG,          TF_MAX,       GRAMS_MAX,
-                                WEIGHT_UNKNOWN, WEIGHT_GLYPH,   RAG_WORD_CHARS_MAX, DISTINCT_MAX, SEED_WORD,
-                                SEED_STEM,      SEED_GRAM,      SEED_GLYPH,         SEED_NEXT,    mix(1),
-                                mix(UINT64_MAX), hash_bytes("123456789", 9, SEED_WORD)};
+  const uint64_t constants[] = {VERSION,
+                                dimension,
+                                WORD_BUCKETS,
+                                WORD_SCALE,
+                                STEM_SCALE,
+                                GLYPH_SCALE,
+                                GRAM_SHORT,
+                                GRAM_LONG,
+                                TF_MAX,
+                                GRAMS_MAX,
+                                WEIGHT_UNKNOWN,
+                                WEIGHT_GLYPH,
+                                RAG_WORD_CHARS_MAX,
+                                DISTINCT_MAX,
+                                SEED_WORD,
+                                SEED_STEM,
+                                SEED_GRAM,
+                                SEED_GLYPH,
+                                SEED_NEXT,
+                                mix(1),
+                                mix(UINT64_MAX),
+                                hash_bytes("123456789", 9, SEED_WORD)};
   uint64_t h = SEED_FINGERPRINT;
   for (size_t i = 0; i < RAG_COUNT_OF(constants); i++) h = fingerprint_u64(h, constants[i]);
   for (size_t i = 0; i < RAG_COUNT_OF(tf_table); i++) h = fingerprint_u64(h, tf_table[i]);

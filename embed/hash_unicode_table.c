@@ -6,10 +6,10 @@
 // (punctuation, symbols, white space, what Unicode 14.0 had not assigned) ends a word.
 //
 // Each row covers `count` characters from `first`. What they become is full case folding and compatibility
-// decomposition (NFKD) with the accents and points of Latin, Greek, Cyrillic, Hebrew and Arabic dropped; the vowel signs
-// of Indic and South-East Asian scripts are letters and stay. Left as they are, as their decompositions are of no use to
-// a search: CJK compatibility ideographs, radicals and squared words, kana with voice marks, Hangul syllables, the
-// ligatures of Arabic Presentation Forms-A, Arabic mathematical letters.
+// decomposition (NFKD) with the accents and points of Latin, Greek, Cyrillic, Hebrew and Arabic dropped; the vowel
+// signs of Indic and South-East Asian scripts are letters and stay. Left as they are, as their decompositions are of no
+// use to a search: CJK compatibility ideographs, radicals and squared words, kana with voice marks, Hangul syllables,
+// the ligatures of Arabic Presentation Forms-A, Arabic mathematical letters.
 #include "embed/embed_internal.h"
 
 #define A RAG_FOLD_ADD
@@ -207,9 +207,9 @@ const rag_fold_row rag_embed__fold_rows[] = {
   {0x2D30, 56, A, 0}, {0x2D6F, 1, A, -14}, {0x2D7F, 24, A, 0}, {0x2DA0, 7, A, 0}, {0x2DA8, 7, A, 0}, {0x2DB0, 7, A, 0},
   {0x2DB8, 7, A, 0}, {0x2DC0, 7, A, 0}, {0x2DC8, 7, A, 0}, {0x2DD0, 7, A, 0}, {0x2DD8, 7, A, 0}, {0x2DE0, 32, A, 0},
   {0x2E2F, 1, A, 0}, {0x2E80, 352, AI, 0}, {0x3005, 3, AI, 0}, {0x3021, 9, AI, 0}, {0x302A, 6, A, 0},
-  {0x3031, 5, AI, 0}, {0x3038, 1, A, 8969}, {0x3039, 2, A, 8971}, {0x303B, 2, A, 0}, {0x3041, 86, AI, 0},
+  {0x3031, 5, AI, 0}, {0x3038, 1, AI, 8969}, {0x3039, 2, AI, 8971}, {0x303B, 2, A, 0}, {0x3041, 86, AI, 0},
   {0x3099, 2, K, 0}, {0x309D, 3, AI, 0}, {0x30A1, 90, AI, 0}, {0x30FC, 4, AI, 0}, {0x3105, 43, AI, 0},
-  {0x3131, 94, AI, 0}, {0x3192, 1, A, 7278}, {0x3193, 1, A, 7417}, {0x3194, 1, A, 7285}, {0x3195, 1, A, 9542},
+  {0x3131, 94, AI, 0}, {0x3192, 1, AI, 7278}, {0x3193, 1, AI, 7417}, {0x3194, 1, AI, 7285}, {0x3195, 1, AI, 9542},
   {0x31A0, 32, AI, 0}, {0x31F0, 7120, AI, 0}, {0x4E00, 22157, AI, 0}, {0xA4D0, 46, A, 0}, {0xA500, 269, A, 0},
   {0xA610, 28, A, 0}, {0xA640, 46, T, 1}, {0xA66E, 5, A, 0}, {0xA674, 10, A, 0}, {0xA67F, 1, A, 0}, {0xA680, 28, T, 1},
   {0xA69C, 1, A, -41554}, {0xA69D, 2, T, -41553}, {0xA69F, 83, A, 0}, {0xA717, 9, A, 0}, {0xA722, 14, T, 1},

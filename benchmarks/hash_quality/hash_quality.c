@@ -3,9 +3,9 @@
 //   hash_quality quality DIR SPLIT MODEL...   DIR in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv
 //   hash_quality speed MODEL...
 //
-// A MODEL is one that rag_embedder_open knows, or bow-N: plain hashed bag of words, the baseline (lower-case ASCII words,
-// raw counts, one signed bucket each). One JSON object a line goes to standard output. nDCG@10 and recall@100 are of an
-// exact search by inner product over "title text", ties by place in the corpus.
+// A MODEL is one that rag_embedder_open knows, or bow-N: plain hashed bag of words, the baseline (lower-case ASCII
+// words, raw counts, one signed bucket each). One JSON object a line goes to standard output. nDCG@10 and recall@100
+// are of an exact search by inner product over "title text", ties by place in the corpus.
 #include "base/base.h"
 #include "base/json.h"
 #include "embed/embed.h"
@@ -271,17 +271,17 @@ static const struct {
   const char *name, *text;
 } speed_texts[] = {
     {"query of 5 words", "restore backup of damaged database"},
-    {"paragraph of 60 words",
+    {"paragraph of 62 words",
      "The store keeps every change in a log before it answers, so that a machine which loses power in the middle of a "
      "write comes back with all acknowledged commits and nothing else. Readers never wait for writers: each search "
      "pins one version, walks its index, checks the candidates against full vectors, and returns the nearest chunks "
      "with their scores and texts."},
-    {"the same with accents, 60 words",
+    {"French, 59 words",
      "Le dépôt écrit chaque modification dans un journal avant de répondre, si bien qu'une machine privée de courant "
      "au milieu d'une écriture revient avec toutes les validations confirmées et rien d'autre. Les lecteurs "
      "n'attendent jamais: chaque requête épingle une version, parcourt son index, vérifie les candidats, puis "
      "renvoie les passages les plus proches avec leurs scores et leurs textes."},
-    {"Russian, 30 words",
+    {"Russian, 34 words",
      "Хранилище записывает каждое изменение в журнал, прежде чем ответить, поэтому машина, потерявшая питание "
      "посреди записи, возвращается со всеми подтверждёнными изменениями. Читатели никогда не ждут: каждый запрос "
      "закрепляет версию и проверяет кандидатов по полным векторам."},

@@ -160,6 +160,7 @@ void rag_kb__encode_content(const rag_kb__content *content, rag_buf *out) {
   rag_buf_append_u8(out, RECORD_V1);
   rag_buf_append_bytes(out, content->id);
   rag_buf_append_bytes(out, content->title);
+  rag_buf_append_varint(out, content->chunk_metadata);
   rag_buf_append_varint(out, content->text.size);
   rag_buf_append_bytes(out, content->body);
 }
@@ -169,6 +170,7 @@ bool rag_kb__decode_content(rag_slice value, rag_kb__content *out) {
   if (rag_read_u8(&r) != RECORD_V1) return false;
   out->id = rag_read_bytes(&r);
   out->title = rag_read_bytes(&r);
+  out->chunk_metadata = rag_read_varint(&r) != 0;
   uint64_t text_size = rag_read_varint(&r);
   out->body = rag_read_bytes(&r);
   if (r.bad || text_size > out->body.size) return false;

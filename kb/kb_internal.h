@@ -55,6 +55,7 @@ typedef struct rag_kb__content { // CONTENT row; slices borrowed from the value
   rag_slice id, title;
   rag_slice text;      // the document's text
   rag_slice body;      // text, then the texts of chunks that are not spans of it; chunk spans count in body
+  bool chunk_metadata; // at least one chunk has metadata of its own
 } rag_kb__content;
 
 typedef struct rag_kb__chunk { // CHUNK row
@@ -269,8 +270,9 @@ struct rag_kb {
   pthread_mutex_t index_lock;  // serialises writers of index and tables
   rag_kb__tables tables;
   uint32_t load_limit;         // immutable after open: the next chunk at open
-  uint32_t load_limit_content; // immutable after open
   pthread_mutex_t load_lock;   // one loader at a time
+  bool tables_loaded;          // guarded by: load_lock
+  uint32_t load_next;          // guarded by: load_lock: rows below are in the index
   _Atomic bool loaded;         // atomic: release by the loader, acquire by searches
 };
 

@@ -7,7 +7,8 @@
 //  2. a number is a word too, and `.` or `,` between two ASCII digits belongs to it: 3.14, 1,000, 1.2.3;
 //  3. one CJK character: Han, kana, bopomofo, a Hangul syllable, Yi;
 //  4. up to four letters and marks of a script without spaces between words: Thai, Lao, Khmer, Myanmar, Tai;
-//  5. one punctuation mark, symbol, emoji or control character (NUL too).
+//  5. one punctuation mark, symbol, emoji or control character (NUL too); a run of one ASCII mark, up to 16, is one: the
+//     rule under a table's header says as little with 70 dashes as with three.
 // Combining marks that follow belong to the token (up to 16 more), so a cut between tokens parts none from its base.
 // White space is Unicode's, and U+200B and U+FEFF. The classes are Unicode 14.0's, frozen in token_classes.inc.
 //
@@ -22,6 +23,7 @@
 #define WORD_CHARACTERS_MAX 16u
 #define DENSE_CHARACTERS_MAX 4u
 #define TRAILING_MARKS_MAX 16u
+#define RUN_BYTES_MAX 16u
 
 enum { S = 1, W, M, P, C, D, X }; // space, word, mark, symbol, CJK, dense; X: not ASCII, look it up
 
@@ -95,6 +97,10 @@ static size_t token_end(const char *data, size_t start, size_t end) {
   uint8_t class = class_at(data, start, end, &size);
   size_t at = start + size;
   uint32_t characters = 1;
+  if (class == P && size == 1) {
+    size_t far = end - start > RUN_BYTES_MAX ? start + RUN_BYTES_MAX : end;
+    while (at < far && data[at] == data[start]) at++;
+  }
   uint32_t limit = class == W || class == M ? WORD_CHARACTERS_MAX : class == D ? DENSE_CHARACTERS_MAX : 1;
   while (at < end && characters < limit) {
     uint8_t next = class_at(data, at, end, &size);
@@ -149,7 +155,7 @@ uint64_t rag_chunk__measure(rag_slice text, size_t start, size_t end, size_t *ou
       bool plain = stop - at <= WORD_CHARACTERS_MAX && (stop == end || p[stop] < 0x80) &&
                    !joins_number(text.data, at, stop, end);
       if (!plain) stop = token_end(text.data, at, end);
-    } else if (class != P || p[at] >= 0x80 || (stop < end && p[stop] >= 0x80)) {
+    } else if (class != P || p[at] >= 0x80 || (stop < end && (p[stop] >= 0x80 || p[stop] == p[at]))) {
       stop = token_end(text.data, at, end);
     }
     last = at = stop;

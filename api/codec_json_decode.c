@@ -265,10 +265,7 @@ static rag_status decode_vector(decoder *d, rag_json value, const rag_api__place
   case RAG_JSON_STRING: {
     ProtobufCBinaryData bytes;
     RAG_TRY(decode_base64(d, rag_json_string(value), place, &bytes));
-    if (bytes.len % sizeof(float))
-      return rag_api__fail_at(d->err, RAG_INVALID_ARGUMENT, place,
-                              "%zu bytes of base64 are no vector: little-endian 32-bit floats take 4 bytes each",
-                              bytes.len);
+    RAG_TRY(rag_api__vector_check(bytes.data, bytes.len, place, d->err));
     *out = bytes;
     return RAG_OK;
   }

@@ -12,7 +12,7 @@
 //  1. A body of n bytes takes at most rag_api__message_bytes_max(n), protobuf-c's scratch included (24 n + 1 MiB, and
 //  512
 //     MiB at most): in a list, two bytes of wire can otherwise become a message of over a hundred.
-//  2. Every string is UTF-8 without NUL; every vector is a whole number of floats.
+//  2. Every string is UTF-8 without NUL; every vector is whole floats; every number is finite, as it is in JSON.
 //
 // Fields that the descriptor does not know are ignored, as protobuf asks of a server older than its client.
 //
@@ -21,7 +21,7 @@
 // Threads: pure functions over the caller's arena.
 #include "api/api_internal.h"
 
-#include <stdio.h>
+#include <math.h>
 
 #define WIRE_VARINT 0
 #define WIRE_64BIT 1
@@ -99,13 +99,21 @@ static rag_status check_bytes(checker *c, const ProtobufCFieldDescriptor *field,
     return RAG_OK;
   }
   case PROTOBUF_C_TYPE_BYTES:
-    if (rag_api__field_is_vector(field) && size % sizeof(float))
-      return rag_api__fail_at(c->err, RAG_INVALID_ARGUMENT, place,
-                              "%zu bytes are no vector: little-endian 32-bit floats take 4 bytes each", size);
+    if (rag_api__field_is_vector(field)) return rag_api__vector_check(w.at, size, place, c->err);
     return RAG_OK;
   default:
     return RAG_OK; // packed numbers
   }
+}
+
+static rag_status check_finite(checker *c, const ProtobufCFieldDescriptor *field, const uint8_t *data,
+                               const rag_api__place *place) {
+  double wide = 0;
+  float narrow = 0;
+  if (field->type == PROTOBUF_C_TYPE_DOUBLE) memcpy(&wide, data, sizeof(wide));
+  if (field->type == PROTOBUF_C_TYPE_FLOAT) memcpy(&narrow, data, sizeof(narrow));
+  if (isfinite(wide) && isfinite(narrow)) return RAG_OK;
+  return rag_api__fail_at(c->err, RAG_INVALID_ARGUMENT, place, "is NaN or infinite; send a finite number");
 }
 
 // Reads one value, and checks it where the field is known (not NULL).
@@ -120,8 +128,12 @@ static rag_status check_value(checker *c, const ProtobufCFieldDescriptor *field,
     break;
   case WIRE_64BIT:
   case WIRE_32BIT:
-    if (left_of(w) < fixed) wrong = "the body ends inside a number; it was cut short";
-    else w->at += fixed;
+    if (left_of(w) < fixed) {
+      wrong = "the body ends inside a number; it was cut short";
+      break;
+    }
+    w->at += fixed;
+    if (field) return check_finite(c, field, w->at - fixed, place);
     break;
   case WIRE_BYTES:
     wrong = read_varint(w, 5, &number);

@@ -484,8 +484,7 @@ static void a_parser_survives_a_failed_growth(void **state) {
 
 static const char *const seeds[] = {
     "{\"vector\":[0.12,-3.4e-5,17,1E3],\"k\":10,\"at\":\"main~3\",\"exact\":true,\"min_score\":null}",
-    "{\"documents\":[{\"id\":\"a\",\"text\":\"x \\u00e9\\ud83d\\ude00 "
-    "\\\"q\\\"\",\"metadata\":{\"n\":[1,{\"d\":-0.0}]}}]}",
+    "{\"documents\":[{\"id\":\"a\",\"text\":\"\\u00e9\\ud83d\\ude00\\\"q\",\"metadata\":{\"n\":[1,{\"d\":-0.0}]}}]}",
     "{\"a\":1,\"b\":2,\"c\":{\"d\":1,\"e\":2},\"`\":3}", // names one bit apart: mutants with duplicates
     "[18446744073709551615,-9223372036854775808,1e308,0.1,[[[]]],{\"\":{}}]",
     "{\"\xC3\xA9\":\"\xF0\x9F\x98\x80\",\"a\":\"\\\\\\/\\b\\f\\n\\r\\t\"}",

@@ -33,6 +33,14 @@ static inline void fixture_reopen(fixture *f) {
   fixture_open(f);
 }
 
+static inline rag_store_options test_options(void) {
+  rag_store_options options = rag_store_options_default();
+  options.cache_bytes = 8u << 20;
+  options.write_buffer_bytes = 8u << 20;
+  options.sync = false;
+  return options;
+}
+
 // Small buffers, and no syncs: the tests do not cut the power. Tests of syncing set `sync` themselves.
 static inline int fixture_setup(void **state) {
   fixture *f = calloc(1, sizeof *f);
@@ -40,10 +48,7 @@ static inline int fixture_setup(void **state) {
   assert_non_null(f);
   snprintf(f->dir, sizeof f->dir, "%s/ragd-store-XXXXXX", base != NULL ? base : "/tmp");
   assert_non_null(mkdtemp(f->dir));
-  f->options = rag_store_options_default();
-  f->options.cache_bytes = 8u << 20;
-  f->options.write_buffer_bytes = 8u << 20;
-  f->options.sync = false;
+  f->options = test_options();
   fixture_open(f);
   *state = f;
   return 0;
@@ -99,6 +104,18 @@ static inline bool absent(rag_store *store, const rag_snapshot *snapshot, rag_cf
   rag_status status = rag_store_get(store, snapshot, cf, rag_slice_str(key), &value, NULL);
   rag_value_free(&value);
   return status == RAG_NOT_FOUND;
+}
+
+// Runs this program again as `program VERB DIR`, with `out_fd` as its descriptor 3 and `in_fd` as 4 (-1: none). Not a
+// bare fork: RocksDB's threads would be missing in the child. main() hands the verbs to the test's own functions.
+static inline pid_t spawn_child(const char *verb, const char *dir, int out_fd, int in_fd) {
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child > 0) return child;
+  if (out_fd >= 0) dup2(out_fd, 3);
+  if (in_fd >= 0) dup2(in_fd, 4);
+  execl("/proc/self/exe", "/proc/self/exe", verb, dir, (char *)NULL);
+  _exit(99);
 }
 
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

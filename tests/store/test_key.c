@@ -28,8 +28,8 @@ static void integers_sort_as_numbers(void **state) {
     rag_key_u64(&ka, a[1]);
     rag_key_u32(&kb, (uint32_t)b[0]);
     rag_key_u64(&kb, b[1]);
-    int expected = (uint32_t)a[0] != (uint32_t)b[0] ? ((uint32_t)a[0] > (uint32_t)b[0] ? 1 : -1)
-                                                    : (a[1] > b[1]) - (a[1] < b[1]);
+    int expected =
+        (uint32_t)a[0] != (uint32_t)b[0] ? ((uint32_t)a[0] > (uint32_t)b[0] ? 1 : -1) : (a[1] > b[1]) - (a[1] < b[1]);
     assert_int_equal(sign(compare_keys(&ka, &kb)), expected);
   }
 }
@@ -57,7 +57,8 @@ static void successor_bounds_a_prefix(void **state) {
     rag_key_init(&other);
     size_t size = 1 + next_random(&seed) % 4;
     for (size_t j = 0; j < size; j++) rag_key_u8(&prefix, next_random(&seed) % 3 == 0 ? 0xff : (uint8_t)(seed >> 40));
-    for (size_t j = 0; j < size + 2; j++) rag_key_u8(&other, j < size && i % 2 ? prefix.bytes[j] : (uint8_t)(seed >> j));
+    for (size_t j = 0; j < size + 2; j++)
+      rag_key_u8(&other, j < size && i % 2 ? prefix.bytes[j] : (uint8_t)(seed >> j));
     bool starts = memcmp(other.bytes, prefix.bytes, size) == 0;
     bool has = rag_key_successor(&prefix, &next);
     bool inside = compare_keys(&other, &prefix) >= 0 && (!has || compare_keys(&other, &next) < 0);

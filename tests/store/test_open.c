@@ -115,6 +115,17 @@ static void the_format_record_is_pinned(void **state) {
   rag_free(bytes);
 }
 
+// The other process: holds the store until the pipe at 4 is closed.
+static int child_holds(const char *dir) {
+  rag_store_options options = test_options();
+  rag_store *store = NULL;
+  char byte = 0;
+  bool opened = rag_store_open(dir, &options, &store, NULL) == RAG_OK;
+  if (write(3, opened ? "y" : "n", 1) != 1 || read(4, &byte, 1) < 0) return 2;
+  rag_store_close(store);
+  return 0;
+}
+
 static void a_second_opener_is_refused(void **state) {
   fixture *f = *state;
   rag_store *second = NULL;
@@ -122,21 +133,17 @@ static void a_second_opener_is_refused(void **state) {
   assert_int_equal(rag_store_open(f->dir, &f->options, &second, &err), RAG_FAILED_PRECONDITION);
   assert_string_equal(err.field, "locked");
 
-  // Another process: it holds the store until its pipe is closed.
   int ready[2], done[2];
   char byte = 0;
   fixture_close(f);
-  assert_int_equal(pipe(ready), 0);
-  assert_int_equal(pipe(done), 0);
-  pid_t child = fork();
-  assert_true(child >= 0);
-  if (child == 0) {
-    close(done[1]);
-    bool opened = rag_store_open(f->dir, &f->options, &second, NULL) == RAG_OK;
-    if (write(ready[1], opened ? "y" : "n", 1) != 1 || read(done[0], &byte, 1) < 0) _exit(2);
-    rag_store_close(second);
-    _exit(0);
-  }
+  assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+  assert_int_equal(pipe2(done, O_CLOEXEC), 0);
+  // Out of the way of the numbers that the child uses.
+  int out = fcntl(ready[1], F_DUPFD_CLOEXEC, 10), in = fcntl(done[0], F_DUPFD_CLOEXEC, 10);
+  pid_t child = spawn_child("hold", f->dir, out, in);
+  close(out);
+  close(in);
+  close(ready[1]);
   close(done[0]);
   assert_int_equal(read(ready[0], &byte, 1), 1);
   assert_int_equal(byte, 'y');
@@ -148,7 +155,6 @@ static void a_second_opener_is_refused(void **state) {
   assert_int_equal(waitpid(child, &status, 0), child);
   assert_int_equal(status, 0);
   close(ready[0]);
-  close(ready[1]);
   fixture_open(f);
 }
 
@@ -157,7 +163,8 @@ static void fill_wal(fixture *f, char *path, size_t size) {
   char key[32];
   for (int i = 0; i < WAL_ROWS; i++) {
     snprintf(key, sizeof key, "row%04d", i);
-    put_text(f->store, key, "a value of some length, so that the log has several of its blocks of thirty-two kilobytes");
+    put_text(f->store, key,
+             "a value of some length, so that the log has several of its blocks of thirty-two kilobytes");
   }
   fixture_close(f);
   largest_file(f, ".log", path, size);
@@ -212,8 +219,8 @@ static void a_damaged_table_is_never_served(void **state) {
   largest_file(f, ".sst", path, sizeof path);
   flip_bit(path, 5000);
   fixture_open(f);
-  assert_int_equal(
-      rag_store_iter_open(f->store, NULL, RAG_CF_VECTOR, (rag_slice){0}, (rag_slice){0}, false, &it, &err), RAG_OK);
+  assert_int_equal(rag_store_iter_open(f->store, NULL, RAG_CF_VECTOR, (rag_slice){0}, (rag_slice){0}, false, &it, &err),
+                   RAG_OK);
   int seen = 0;
   while (rag_store_iter_next(it)) {
     assert_true(rag_slice_equal(rag_store_iter_value(it), rag_slice_str("0123456789012345678901234567890123456789")));
@@ -279,7 +286,8 @@ static void statistics_follow_what_is_written(void **state) {
   assert_true(after.sst_bytes > 0 && after.live_bytes[RAG_CF_BITMAP] >= 100 * 4095);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc == 3 && strcmp(argv[1], "hold") == 0) return child_holds(argv[2]);
   const struct CMUnitTest tests[] = {
       STORE_TEST(rows_are_there_after_reopening),
       STORE_TEST(nothing_is_created_unasked),

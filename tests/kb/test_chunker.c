@@ -284,7 +284,8 @@ static void test_blocks(void **state) {
   expect_structure(16, "> One two three four five six seven.\n>\n¦> One two three four five six seven.\n");
   // A comment hides its headings; a closing tag stays with what stands before it.
   expect_structure(16, "<!-- a\n# no heading\n-->\n\n¦# Yes\n\nOne two three four five six seven eight.\n");
-  expect_structure(24, "<Box>\n\nOne two three four five six seven.\n\n</Box>\n\n¦Eight nine ten eleven twelve.\n");
+  expect_structure(24, "<Box>\n\nOne two three four five six seven.\n\n</Box>\n\n¦Eight nine ten eleven twelve "
+                       "thirteen fourteen fifteen sixteen.\n");
   expect_structure(16, "One two three four five six seven.\n\n***\n\n¦One two three four five six seven.\n");
 }
 
@@ -402,8 +403,7 @@ static void append_markdown(rag_buf *text) {
       "A sentence. Another one! A third of e.g. Dr. No? Yes.",
       "No stop here but a colon:",
       "\tTab. And more",
-      "Ein Satz \xC3\xBC"
-      "ber nichts. \xC3\x84rger.",
+      "Ein Satz über nichts. Ärger.",
       "\xE4\xBD\xA0\xE5\xA5\xBD\xE3\x80\x82\xE5\xA5\xBD\xE3\x80\x82",
   };
   static const char *const ends[] = {"\n", "\n", "\n", "\r\n", "\r"};

@@ -5,6 +5,9 @@
 // that leads the group, while the runner's thread waits for that commit.
 #include "store/jobs_internal.h"
 
+#define FINISH_ATTEMPTS 8u
+#define FINISH_PAUSE_NS 20000000L // times the attempt
+
 // ---------------------------------------------------------------------------------------------- running
 
 static void free_job(rag_job *job) {
@@ -58,6 +61,29 @@ static void show_progress(rag_job *job) {
   rag_job_info_free(&info);
 }
 
+// Writes how the run ended. A want of memory passes, so it is tried again: a row that stays "running" while nobody runs
+// it would keep its waiters until the next start. A store in ERROR does not pass.
+static rag_status finish_run(rag_job *job, rag_status ran, const rag_error *run_error, rag_error *err) {
+  rag_jobs *jobs = job->jobs;
+  rag_error error = {0};
+  rag_status status = RAG_OK;
+  for (unsigned attempt = 1; attempt <= FINISH_ATTEMPTS; attempt++) {
+    job_change c = {.jobs = jobs, .id = job->id, .kind = FINISH, .job = job, .run_status = ran, .run_error = run_error};
+    status = rag_job__change(&c, &error);
+    if (status == RAG_OK) {
+      rag_log(ran == RAG_OK ? RAG_LOG_INFO : RAG_LOG_WARN, "job.stopped", "id=%llu kind=%s state=%s why=%s",
+              (unsigned long long)job->id, job->kind->name, rag_job_state_name(c.state), run_error->message);
+      return RAG_OK;
+    }
+    if (rag_store_writable(jobs->store, NULL) != RAG_OK) break;
+    struct timespec pause = {.tv_nsec = (long)attempt * FINISH_PAUSE_NS};
+    nanosleep(&pause, NULL);
+  }
+  give_up(jobs, job->id, &error);
+  if (err != NULL) *err = error;
+  return status;
+}
+
 // Claims, runs and finishes one job that take_ready gave out. An error is the table's, not the job's.
 static rag_status run_one(rag_jobs *jobs, uint64_t id, const job_kind *kind, job_progress_fn progress,
                           void *progress_ctx, rag_error *err) {
@@ -73,15 +99,7 @@ static rag_status run_one(rag_jobs *jobs, uint64_t id, const job_kind *kind, job
   rag_log(RAG_LOG_INFO, "job.started", "id=%llu kind=%s subject=%s", (unsigned long long)id, kind->name, job.subject);
   rag_status ran = kind->run(kind->ctx, &job, &run_error);
   show_progress(&job);
-  c = (job_change){.jobs = jobs, .id = id, .kind = FINISH, .job = &job, .run_status = ran, .run_error = &run_error};
-  status = rag_job__change(&c, err);
-  if (status != RAG_OK) {
-    rag_error local = {0};
-    give_up(jobs, id, err != NULL ? err : &local);
-  } else {
-    rag_log(ran == RAG_OK ? RAG_LOG_INFO : RAG_LOG_WARN, "job.stopped", "id=%llu kind=%s state=%s why=%s",
-            (unsigned long long)id, kind->name, rag_job_state_name(c.state), run_error.message);
-  }
+  status = finish_run(&job, ran, &run_error, err);
   free_job(&job);
   return status;
 }

@@ -52,6 +52,13 @@ static void round_trips_and_croaring_agrees(void **state) {
     assert_non_null(theirs);
     assert_int_equal(roaring_bitmap_get_cardinality(theirs), rag_bitmap_count(bitmap));
     for (uint32_t i = 0; i < UNIVERSE; i++) assert_int_equal(roaring_bitmap_contains(theirs, i), models[0].has[i]);
+    roaring_bitmap_run_optimize(theirs);
+    size_t their_size = roaring_bitmap_portable_size_in_bytes(theirs);
+    assert_int_equal(their_size, image.size - 10);
+    char *their_image = malloc(their_size);
+    roaring_bitmap_portable_serialize(theirs, their_image);
+    assert_memory_equal(their_image, image.data + 10, their_size);
+    free(their_image);
     roaring_bitmap_free(theirs);
     rag_buf_free(&again);
     rag_buf_free(&image);

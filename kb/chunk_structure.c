@@ -67,7 +67,8 @@ static line read_line(scanner *s, size_t at, size_t depth_max) {
   s->next_cr = find_byte(s, s->next_cr, at, '\r');
   line l = {.start = at, .end = RAG_MIN(s->next_lf, s->next_cr)};
   l.next = l.end;
-  if (l.end < s->text.size) l.next += data[l.end] == '\r' && l.end + 1 == s->next_lf ? 2 : 1;
+  if (l.end < s->text.size) l.next++;
+  if (l.next < s->text.size && l.next == s->next_lf && data[l.end] == '\r') l.next++; // CR LF
   for (size_t p = at;;) {
     size_t columns = 0;
     while (p < l.end && (data[p] == ' ' || data[p] == '\t' || data[p] == '\f' || data[p] == '\v')) {

@@ -268,7 +268,7 @@ typedef struct rollback_op {
 
 // Rolling back costs nothing however far: the new commit's base is the target. Its counts are exact up to so many
 // differing revisions, beyond which telling an addition from a change would read rows in proportion.
-#define ROLLBACK_COUNT_MAX 4096u
+#define ROLLBACK_COUNT_MAX 256u
 
 static rag_status rollback_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   rollback_op *op = (rollback_op *)base;

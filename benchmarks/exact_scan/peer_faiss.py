@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Runs bench_exact_scan and the same searches in FAISS (IndexFlatIP, one thread), in turn, and writes both with their
+ratio: the median over the rounds, and the least and greatest of them, as a busy machine moves memory-bound figures most.
+
+  python peer_faiss.py --ours build/release/bin/bench_exact_scan --out benchmarks/exact_scan/results.json
+
+Needs numpy and faiss-cpu. One query a call, another query each call, k = 10, as in exact_scan.c; FAISS is called by its
+raw entry point with ready pointers, so that numpy checks nothing in the timed loop. What a call still costs in the Python
+binding is measured on an index without rows and reported beside the figures as call_overhead_us.
+"""
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+
+import faiss
+import numpy as np
+
+K = 10
+SAMPLES = 31
+QUERIES = 256
+SAMPLE_SECONDS = 0.001
+CELL = ("dimension", "rows", "filter", "candidates")
+
+
+def unit_rows(count, dimension, rng):
+    rows = rng.random((count, dimension), dtype=np.float32) * 2 - 1
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def time_search(index, queries, params):
+    distances = np.empty(K, dtype=np.float32)
+    labels = np.empty(K, dtype=np.int64)
+    pointers = [faiss.swig_ptr(queries[i]) for i in range(len(queries))]
+    out, ids = faiss.swig_ptr(distances), faiss.swig_ptr(labels)
+    search, turn = index.search_c, 0
+    samples, calls = [], 1
+    while len(samples) < SAMPLES:
+        start = time.perf_counter()
+        for _ in range(calls):
+            search(1, pointers[turn], K, out, ids, params)
+            turn = (turn + 1) % len(pointers)
+        took = time.perf_counter() - start
+        if not samples and took < SAMPLE_SECONDS:
+            calls *= 2
+            continue
+        samples.append(took / calls * 1e6)
+    return statistics.median(samples)
+
+
+def measure(wanted):
+    """The same (dimension, rows, filter) as ours; the filter is an IDSelectorBitmap over as many rows."""
+    faiss.omp_set_num_threads(1)
+    rng = np.random.default_rng(1)
+    results, index, made = [], None, None
+    for dimension, rows, fraction, candidates in wanted:
+        if made != (dimension, rows):
+            index, made = None, (dimension, rows)
+            queries = unit_rows(QUERIES, dimension, rng)
+            overhead = time_search(faiss.IndexFlatIP(dimension), queries, None)
+            index = faiss.IndexFlatIP(dimension)
+            for first in range(0, rows, 10000):
+                index.add(unit_rows(min(10000, rows - first), dimension, rng))
+        params = None
+        if fraction < 1:
+            bits = np.zeros((rows + 7) // 8 * 8, dtype=np.uint8)
+            bits[rng.choice(rows, candidates, replace=False)] = 1
+            selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
+            params = faiss.SearchParameters(sel=selector)
+        median = time_search(index, queries, params)
+        results.append({"kernel": "faiss", "dimension": dimension, "rows": rows, "filter": fraction,
+                        "candidates": candidates, "k": K, "median_us": round(median, 3),
+                        "call_overhead_us": round(overhead, 3)})
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", required=True, help="bench_exact_scan")
+    parser.add_argument("--rows", default="200000")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+
+    rounds, load_before = [], os.getloadavg()[0]
+    for _ in range(args.rounds):
+        output = subprocess.run([args.ours, args.rows], check=True, capture_output=True, text=True).stdout
+        report = json.loads(output)
+        best = report["results"][0]["kernel"]
+        ours = [r for r in report["results"] if r["kernel"] == best]
+        rounds.append({"results": report.pop("results") + measure([tuple(r[f] for f in CELL) for r in ours])})
+
+    def figures(kernel, cell, field="median_us"):
+        return [r[field] for one in rounds for r in one["results"]
+                if r["kernel"] == kernel and all(r[f] == v for f, v in zip(CELL, cell))]
+
+    report["peer"] = {"name": "faiss-cpu IndexFlatIP, one thread", "version": faiss.__version__,
+                      "options": faiss.get_compile_options().strip()}
+    report["load_average"] = {"before": load_before, "after": os.getloadavg()[0]}
+    report["summary"] = []
+    for cell in [tuple(r[f] for f in CELL) for r in ours]:
+        mine, theirs = figures(best, cell), figures("faiss", cell)
+        ratios = sorted(b / a for a, b in zip(mine, theirs))
+        overhead = statistics.median(figures("faiss", cell, "call_overhead_us"))
+        report["summary"].append({
+            **dict(zip(CELL, cell)), "ours": best, "ours_us": statistics.median(mine),
+            "faiss_us": statistics.median(theirs), "faiss_call_overhead_us": overhead,
+            "faiss_over_ours": round(statistics.median(ratios), 2),
+            "faiss_over_ours_range": [round(ratios[0], 2), round(ratios[-1], 2)]})
+    report["rounds"] = rounds
+    text = json.dumps(report, indent=1)
+    # One result a line: the innermost objects and lists hold no others.
+    text = re.sub(r"[{\[][^{}\[\]]*[}\]]", lambda m: re.sub(r"\s*\n\s*", " ", m.group(0)), text)
+    text = re.sub(r"\{[^{}]*\}", lambda m: re.sub(r"\s*\n\s*", " ", m.group(0)), text)
+    with open(args.out, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    for line in report["summary"]:
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

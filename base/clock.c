@@ -179,7 +179,7 @@ void rag_time_format(int64_t time_us, char out[RAG_TIME_TEXT_MAX]) {
 
   int64_t year, month, day;
   date_of_days(days, &year, &month, &day);
-  char fraction[16] = "";
+  char fraction[8] = "";
   if (fraction_us) snprintf(fraction, sizeof(fraction), ".%06u", (unsigned)(fraction_us % 1000000));
   snprintf(out, RAG_TIME_TEXT_MAX, "%04u-%02u-%02uT%02u:%02u:%02u%sZ", (unsigned)(year % 10000),
            (unsigned)(month % 100), (unsigned)(day % 100), (unsigned)(of_day / 3600 % 100),

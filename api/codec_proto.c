@@ -14,6 +14,9 @@
 //     MiB at most): in a list, two bytes of wire can otherwise become a message of over a hundred.
 //  2. Every string is UTF-8 without NUL; every vector is whole floats; every number is finite, as it is in JSON.
 //
+// A sub-message that comes twice is refused, though protobuf would merge the two: no writer sends that, and protobuf-c
+// 1.4 fails to merge messages whose oneofs are not set.
+//
 // Fields that the descriptor does not know are ignored, as protobuf asks of a server older than its client.
 //
 // Vectors are aligned to 8 bytes or more, so handlers read them in place.
@@ -156,7 +159,7 @@ static rag_status check_message(checker *c, const ProtobufCMessageDescriptor *de
                                 const rag_api__place *place) {
   RAG_ASSERT(descriptor->n_fields <= FIELDS_MAX && c->nesting < NESTING_MAX);
   c->nesting++;
-  uint32_t counts[FIELDS_MAX]; // elements so far, of repeated fields
+  uint32_t counts[FIELDS_MAX]; // how often each field was seen
   memset(counts, 0, descriptor->n_fields * sizeof(counts[0]));
   while (w.at < w.end) {
     uint64_t tag;
@@ -177,9 +180,12 @@ static rag_status check_message(checker *c, const ProtobufCMessageDescriptor *de
     if (type != wire_type_of(field) && !packed)
       return rag_api__fail_at(c->err, RAG_INVALID_ARGUMENT, at, "bad protobuf: wire type %u, expected %u", type,
                               wire_type_of(field));
+    uint32_t earlier = counts[field - descriptor->fields]++;
     if (repeated) {
-      element.index = counts[field - descriptor->fields]++;
+      element.index = earlier;
       at = &element;
+    } else if (earlier && field->type == PROTOBUF_C_TYPE_MESSAGE) {
+      return rag_api__fail_at(c->err, RAG_INVALID_ARGUMENT, at, "given twice; send one message with all of its fields");
     }
     RAG_TRY(check_value(c, field, type, &w, at));
   }
@@ -203,33 +209,30 @@ typedef struct capped {
   bool no_memory; // the arena had none
 } capped;
 
-static void *capped_alloc(void *data, size_t size) {
-  capped *cap = data;
+static void *take(capped *cap, size_t size) {
   if (size > cap->left) {
     cap->over = true;
     return NULL;
   }
-  size_t step = (size + 7) & ~(size_t)7;
-  step = RAG_MIN(RAG_MAX(step, (size_t)8), RAG_MAX(cap->left, size));
-  if (step > PIECE_BYTES_MAX) {
-    void *p = rag_arena_alloc(cap->arena, step);
-    if (p) cap->left -= step;
-    else cap->no_memory = true;
-    return p;
-  }
+  void *p = rag_arena_alloc(cap->arena, size);
+  if (p) cap->left -= size;
+  else cap->no_memory = true;
+  return p;
+}
+
+static void *capped_alloc(void *data, size_t size) {
+  capped *cap = data;
+  if (size > PIECE_BYTES_MAX) return take(cap, size);
+  size_t step = RAG_MAX((size + 7) & ~(size_t)7, (size_t)8);
   if (step > cap->block_left) {
-    char *block = rag_arena_alloc(cap->arena, BLOCK_BYTES);
-    if (!block) {
-      cap->no_memory = true;
-      return NULL;
-    }
+    char *block = take(cap, BLOCK_BYTES);
+    if (!block) return NULL;
     cap->block = block;
     cap->block_left = BLOCK_BYTES;
   }
   void *p = cap->block;
   cap->block += step;
   cap->block_left -= step;
-  cap->left -= step;
   return p;
 }
 

@@ -4,10 +4,9 @@
 // word. What the word looks like decides how its rows go to the kernels:
 //  - full words one after another: one call over consecutive rows;
 //  - runs of RUN_MIN bits and more: the same for each run;
-//  - fewer bits: collected over words, blocks and shards until BATCH_ROWS are there, then one call over pointers, so
-//  that
-//    a sparse filter also keeps several rows in flight. The first line of each row is asked for when it is found, and
-//    the kernels fetch the next rows while they work on these.
+//  - fewer bits: collected over words, blocks and shards until BATCH_ROWS are there, then one call over pointers: a
+//    sparse filter keeps several rows in flight too. The first line of each row is asked for when it is found, and the
+//    kernels fetch the next rows while they work on these.
 // The order in which rows reach the top-k list does not matter (index_internal.h).
 //
 // Leaf code: no locks, no allocation; one search is one thread and 5 KiB of stack.

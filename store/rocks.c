@@ -81,6 +81,13 @@ static const cf_tuning TUNING[RAG_CF_COUNT] = {
     // Texts. Small ones stay in the table, where zstd sees neighbours; a blob is compressed alone.
     [RAG_CF_CONTENT] = {"content", COMPRESS_ZSTD, FILTER_WHOLE_KEY, 1024, COMPRESS_ZSTD, 16384},
     [RAG_CF_CHUNK] = {"chunk", COMPRESS_LZ4, FILTER_NONE, 0, 0, 8192},
+    // Not in blob files, whatever their size: rows come in the order of their ordinals and are hardly ever rewritten,
+    // so
+    // there is no compaction to save (200,000 rows of 1,536 bytes: load and flush 3.3 to 3.7 s in tables, 3.9 to 4.5 s
+    // in
+    // blob files; space the same within 3%), and the scans that build segments pay for it: 0.3 s against 1.2 s, and 0.4
+    // s
+    // against 1.0 s for 100,000 rows of 4,096 bytes.
     [RAG_CF_VECTOR] = {"vector", COMPRESS_NONE, FILTER_NONE, 0, 0, 16384},
     [RAG_CF_COMMIT] = {"commit", COMPRESS_LZ4, FILTER_NONE, 0, 0, 8192},
     // CRoaring images are compact already.

@@ -26,7 +26,7 @@ typedef enum rag_cf {
   RAG_CF_REVISION = 2, // revision record                    point look-ups
   RAG_CF_CONTENT = 3,  // content record: the text           point look-ups, blob files, zstd
   RAG_CF_CHUNK = 4,    // chunk record                       scans by ordinal, small
-  RAG_CF_VECTOR = 5,   // full-precision vectors             scans by ordinal, blob files for large ones, incompressible
+  RAG_CF_VECTOR = 5,   // full-precision vectors             scans by ordinal, incompressible
   RAG_CF_COMMIT = 6,   // commit records with deltas         point look-ups and short scans
   RAG_CF_BITMAP = 7,   // checkpoints of live sets           rare reads, blob files
   RAG_CF_CACHE = 8,    // (space, text digest) -> chunk      point look-ups, bloom

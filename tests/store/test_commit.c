@@ -302,6 +302,7 @@ static int child_fills_the_disk(const char *dir) {
   if (rag_store_get(store, NULL, RAG_CF_META, rag_slice_str("m0"), &value, NULL) != RAG_OK) return 15;
   rag_value_free(&value);
   if (!absent(store, NULL, RAG_CF_META, last)) return 16;
+  rag_store_close(store);
   return s.published; // how many were acknowledged
 }
 

@@ -408,13 +408,21 @@ static void append_markdown(rag_buf *text) {
   };
   static const char *const ends[] = {"\n", "\n", "\n", "\r\n", "\r"};
   rag_buf_append_str(text, lines[draw(RAG_COUNT_OF(lines))]);
-  for (uint32_t words = draw(3) ? 0 : draw(30); words > 0; words--)
-    rag_buf_printf(text, " %.*s%s", (int)(1 + draw(9)), "wordwordword", draw(7) ? "" : ".");
+  uint32_t words = draw(3) ? 0 : draw(30);
+  for (; words > 0; words--) {
+    int letters = (int)(1 + draw(9));
+    bool stop = draw(7) == 0;
+    rag_buf_printf(text, " %.*s%s", letters, "wordwordword", stop ? "." : "");
+  }
   rag_buf_append_str(text, ends[draw(RAG_COUNT_OF(ends))]);
 }
 
+// One draw a statement: C leaves the order of the others open, and compilers differ.
 static rag_chunking random_chunking(void) {
-  rag_chunking chunking = {draw(4) ? RAG_CHUNK_STRUCTURE : RAG_CHUNK_FIXED, 16 + draw(draw(2) ? 10 : 120), 0};
+  rag_chunking chunking = {RAG_CHUNK_STRUCTURE, RAG_CHUNK_TOKENS_MIN, 0};
+  if (draw(4) == 0) chunking.method = RAG_CHUNK_FIXED;
+  uint32_t range = draw(2) ? 10 : 120;
+  chunking.max_tokens += draw(range);
   if (draw(2)) chunking.overlap_tokens = draw((chunking.max_tokens + 1) / 2);
   return chunking;
 }

@@ -156,7 +156,8 @@ static rag_buf random_text(uint32_t lines_max, uint32_t words) {
   rag_buf_reserve(&text, 1); // an empty text has an address too: the helpers below do arithmetic on it
   uint32_t lines = draw(lines_max + 1);
   for (uint32_t i = 0; i < lines; i++) {
-    rag_buf_printf(&text, "%.*s%u", (int)draw(2), " ", draw(words));
+    int spaces = (int)draw(2); // one draw a statement: C leaves the order of arguments open
+    rag_buf_printf(&text, "%.*s%u", spaces, " ", draw(words));
     if (i + 1 < lines || draw(3) > 0) rag_buf_append_char(&text, '\n');
   }
   return text;

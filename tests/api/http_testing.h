@@ -350,9 +350,9 @@ static inline bool read_chunks(reader *r, reply *out, bool keep) {
   }
 }
 
-// The value of a header, or NULL; valid until the next call.
+// The value of a header, or NULL; valid until the thread's next call.
 static inline const char *header_of(const reply *r, const char *name) {
-  static char value[512];
+  static _Thread_local char value[512];
   char key[80];
   snprintf(key, sizeof(key), "\n%s: ", name);
   const char *at = strcasestr(r->head, key);

@@ -211,6 +211,7 @@ void rag_kb__encode_commit(const rag_kb__commit *commit, rag_buf *out) {
   rag_buf_append_varint(out, commit->space);
   rag_buf_append_bytes(out, commit->author);
   rag_buf_append_bytes(out, commit->message);
+  if (commit->ancestors.size > 0) rag_buf_append_bytes(out, commit->ancestors);
 }
 
 bool rag_kb__decode_commit(rag_slice value, rag_kb__commit *out) {
@@ -231,6 +232,7 @@ bool rag_kb__decode_commit(rag_slice value, rag_kb__commit *out) {
   out->space = read_u32(&r);
   out->author = rag_read_bytes(&r);
   out->message = rag_read_bytes(&r);
+  out->ancestors = rag_reader_left(&r) > 0 ? rag_read_bytes(&r) : rag_slice_of("", 0);
   return !r.bad;
 }
 
@@ -272,6 +274,14 @@ void rag_kb__encode_delta(const rag_kb__delta *delta, rag_buf *out) {
   append_bitmap(out, delta->revisions_removed);
   append_bitmap(out, delta->chunks_added);
   append_bitmap(out, delta->chunks_removed);
+}
+
+bool rag_kb__decode_delta_head(rag_slice value, uint32_t *base, uint32_t *depth) {
+  rag_reader r = rag_reader_of(value);
+  if (rag_read_u8(&r) != RECORD_V1) return false;
+  *base = read_u32(&r);
+  *depth = read_u32(&r);
+  return !r.bad;
 }
 
 rag_status rag_kb__decode_delta(rag_slice value, rag_kb__delta *out, rag_error *err) {

@@ -9,6 +9,7 @@
 //   META      'I' kb bytes(idempotency key)       -> time, request digest, result        (kb 0: creation of kbs)
 //   META      'S' bytes(fingerprint)              -> space number
 //   META      'N'                                 -> the next kb number and space number
+//   META      'P' kb                              -> "" : an import is writing this kb's rows (import.c)
 //   DOCUMENT  kb hash8(id) bytes(id) ~revision    -> content, chunk range, content digest, state digest
 //   REVISION  kb revision                         -> document id, content, chunk range, metadata, source, commit
 //   CONTENT   kb content                          -> document id, title, text
@@ -16,7 +17,8 @@
 //   VECTOR    kb space chunk                      -> dimension little-endian floats
 //   CACHE     space digest(text)                  -> kb, chunk whose vector is that text's
 //   COMMIT    kb commit 0                         -> commit record
-//   COMMIT    kb commit 1                         -> delta: base, checkpoint flag, four bitmaps
+//   COMMIT    kb commit 1                         -> delta: base, checkpoint flag, four bitmaps. Where the base was
+//                                                    dropped, gc has written it anew against one that is kept
 //   BITMAP    kb commit                           -> checkpoint: two bitmaps (every RAG_KB__CHECKPOINT_EVERY steps)
 //
 // In memory: a rag_kb__view is immutable and says where every branch and tag stands; readers take it from kb->view
@@ -72,6 +74,9 @@ typedef struct rag_kb__commit { // COMMIT row 0
   uint64_t added, changed, removed, documents, chunks;
   bool counts_exact;
   uint32_t space;
+  // Varints: the nearest kept ancestors behind parents that gc dropped, so that merge bases are still found. Borrowed;
+  // empty: every parent is there, or was dropped with everything before it.
+  rag_slice ancestors;
 } rag_kb__commit;
 
 typedef struct rag_kb__delta { // COMMIT row 1; owned bitmaps, NULL: empty
@@ -110,6 +115,7 @@ void rag_kb__encode_commit(const rag_kb__commit *commit, rag_buf *out);
 RAG_NODISCARD bool rag_kb__decode_commit(rag_slice value, rag_kb__commit *out);
 void rag_kb__encode_delta(const rag_kb__delta *delta, rag_buf *out);
 RAG_NODISCARD rag_status rag_kb__decode_delta(rag_slice value, rag_kb__delta *out, rag_error *err);
+RAG_NODISCARD bool rag_kb__decode_delta_head(rag_slice value, uint32_t *base, uint32_t *depth); // without the bitmaps
 void rag_kb__encode_checkpoint(const rag_bitmap *revisions, const rag_bitmap *chunks, rag_buf *out);
 RAG_NODISCARD rag_status rag_kb__decode_checkpoint(rag_slice value, rag_bitmap **revisions, rag_bitmap **chunks,
                                                    rag_error *err);
@@ -162,6 +168,8 @@ typedef struct rag_kb__view { // immutable once in kb->view or kb->pending
   rag_kb__tag *tags; // by name
   uint32_t tag_count;
 } rag_kb__view;
+// What the store says: state, branches, tags (open.c). Owned by the caller.
+RAG_NODISCARD rag_status rag_kb__view_read(rag_kbs *kbs, uint32_t kb, rag_kb__view **out, rag_error *err);
 // A mutable copy with room for one more branch and one more tag; owned until published.
 RAG_NODISCARD rag_status rag_kb__view_copy(const rag_kb__view *from, rag_kb__view **out, rag_error *err);
 // The index of a name, or -1; *insert_at (may be NULL) is where it would go.
@@ -265,6 +273,10 @@ struct rag_kb {
 
   rag_cell view;         // of rag_kb__view: what is durable
   rag_kb__view *pending; // what applied requests of the running group made of it; a reference; writers only
+  // Closings under way, plus 2^16 for every one that ended: see rag_kb__history_close. atomic: sequentially consistent,
+  // against the locks of the caches
+  _Atomic uint64_t history;
+  _Atomic bool collecting; // atomic: one gc of a kb runs at a time
 
   rag_index *index;            // rows >= load_limit are appended by commits, rows below by the loader
   pthread_mutex_t index_lock;  // serialises writers of index and tables
@@ -282,6 +294,18 @@ static inline rag_kb__config_ref *rag_kb__config(rag_kb *kb) {
 RAG_NODISCARD rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view *view, rag_kb **out,
                                       rag_error *err); // takes over view
 RAG_NODISCARD rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, rag_error *err);
+rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err);
+// Rows of the registry, from apply: next kb and space number; a fingerprint's space, given a number when it is new; a kb.
+RAG_NODISCARD rag_status rag_kbs__counters_write(rag_kbs *kbs, rag_txn *txn, rag_error *err);
+RAG_NODISCARD rag_status rag_kbs__space(rag_kbs *kbs, rag_txn *txn, const char *fingerprint, uint32_t *out,
+                                        rag_error *err);
+RAG_NODISCARD rag_status rag_kb__record_write(const rag_kb__record *record, rag_txn *txn, rag_error *err);
+bool rag_kbs__registry_has(const rag_kb__registry *registry, rag_slice name);
+void rag_kbs__registry_abandon(rag_kbs *kbs, rag_kb__registry *registry); // drops it; pending is what is public again
+// Removes what imports that did not end have left; at open.
+RAG_NODISCARD rag_status rag_kbs__import_sweep(rag_kbs *kbs, rag_error *err);
+// A kb by number, a reference; NULL: it was deleted.
+rag_kb *rag_kbs__find(rag_kbs *kbs, uint32_t id);
 // Registry edits, from apply.
 RAG_NODISCARD rag_status rag_kbs__registry_with(const rag_kb__registry *from, rag_kb *add, rag_slice remove,
                                                 rag_kb__registry **out, rag_error *err);
@@ -289,8 +313,22 @@ RAG_NODISCARD rag_status rag_kb__get_record(rag_kb *kb, rag_kb__record *out); //
 
 // The version of a commit: from a view's heads, the cache, or the store. *out: a reference. txn may be NULL.
 RAG_NODISCARD rag_status rag_kb__version(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_version **out, rag_error *err);
-void rag_kb__version_cache_put(rag_kbs *kbs, rag_version *version);
+// Keeps it, unless history was closed since `mark` was taken.
+void rag_kb__version_cache_put(rag_kb *kb, rag_version *version, uint64_t mark);
 void rag_kb__version_cache_forget(rag_kbs *kbs, uint32_t kb);
+// Rewriting history (gc, purge). What was read of a kb's commits, and with purge of its documents, must not get into a
+// cache once it is out of date, nor be found there by a later request of the same group. So the last step of an apply
+// that drops or rewrites commits is close: the caches forget the kb and take in nothing of it until open, which publish
+// and abandon call.
+void rag_kb__history_close(rag_kb *kb, bool objects); // objects: also the object cache
+void rag_kb__history_open(rag_kb *kb);
+// Taken before reading; equal to a later one, and not closed, means that nothing was rewritten between.
+static inline uint64_t rag_kb__history_mark(rag_kb *kb) {
+  return atomic_load(&kb->history);
+}
+static inline bool rag_kb__history_unchanged(rag_kb *kb, uint64_t mark) {
+  return (mark & 0xFFFF) == 0 && atomic_load(&kb->history) == mark;
+}
 // The head of a branch of a view: its pinned version, or materialised. *out: a reference.
 RAG_NODISCARD rag_status rag_kb__head(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, uint32_t branch,
                                       rag_version **out, rag_error *err);

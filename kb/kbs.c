@@ -50,7 +50,7 @@ static rag_status config_ref_create(const rag_kb_config *from, rag_kb__config_re
   return RAG_OK;
 }
 
-static rag_status config_check(const rag_kb_config *config, rag_error *err) {
+rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
   if (!rag_name_valid(rag_slice_str(config->name)))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name", "'%s' is not a name; a name is [a-z0-9][a-z0-9._-]{0,62}",
                           config->name);
@@ -211,6 +211,19 @@ rag_status rag_kbs__registry_with(const rag_kb__registry *from, rag_kb *add, rag
   return RAG_OK;
 }
 
+bool rag_kbs__registry_has(const rag_kb__registry *registry, rag_slice name) {
+  return registry_find(registry, name, NULL) >= 0;
+}
+
+rag_kb *rag_kbs__find(rag_kbs *kbs, uint32_t id) {
+  rag_kb__registry *registry = rag_cell_get(&kbs->registry);
+  rag_kb *found = NULL;
+  for (uint32_t i = 0; i < registry->count && found == NULL; i++)
+    if (registry->kbs[i]->id == id) found = rag_ref_take(registry->kbs[i]);
+  rag_ref_drop(registry);
+  return found;
+}
+
 rag_status rag_kbs_get(rag_kbs *kbs, rag_slice name, rag_kb **out, rag_error *err) {
   rag_kb__registry *registry = rag_cell_get(&kbs->registry);
   int at = registry_find(registry, name, NULL);
@@ -295,7 +308,7 @@ typedef struct create_op {
   uint32_t next_kb, next_space; // before, for abandon
 } create_op;
 
-static rag_status put_counters(rag_kbs *kbs, rag_txn *txn, rag_error *err) {
+rag_status rag_kbs__counters_write(rag_kbs *kbs, rag_txn *txn, rag_error *err) {
   rag_buf value = {0};
   rag_buf_append_u32le(&value, kbs->next_kb);
   rag_buf_append_u32le(&value, kbs->next_space);
@@ -306,28 +319,30 @@ static rag_status put_counters(rag_kbs *kbs, rag_txn *txn, rag_error *err) {
 }
 
 // The number of a fingerprint's space, shared by every kb that embeds with it: their embeddings are one cache.
-static rag_status find_space(create_op *op, rag_txn *txn, rag_error *err) {
+rag_status rag_kbs__space(rag_kbs *kbs, rag_txn *txn, const char *fingerprint, uint32_t *out, rag_error *err) {
   rag_key key;
   rag_value value = {0};
   rag_key_init(&key);
   rag_key_u8(&key, 'S');
-  rag_key_bytes(&key, rag_slice_str(op->record.fingerprint));
+  rag_key_bytes(&key, rag_slice_str(fingerprint));
   rag_status status = rag_txn_get(txn, RAG_CF_META, rag_key_slice(&key), &value, err);
   if (status == RAG_OK) {
     rag_reader r = rag_reader_of(value.slice);
-    op->record.space = rag_read_u32le(&r);
+    uint32_t space = rag_read_u32le(&r);
     rag_value_free(&value);
-    return r.bad ? rag_kb__corrupt(err, RAG_CF_META, rag_key_slice(&key)) : RAG_OK;
+    if (r.bad) return rag_kb__corrupt(err, RAG_CF_META, rag_key_slice(&key));
+    *out = space;
+    return RAG_OK;
   }
   if (status != RAG_NOT_FOUND) return status;
-  op->record.space = op->kbs->next_space++;
+  *out = kbs->next_space++;
   unsigned char bytes[4];
-  for (int i = 0; i < 4; i++) bytes[i] = (unsigned char)(op->record.space >> (8 * i));
+  for (int i = 0; i < 4; i++) bytes[i] = (unsigned char)(*out >> (8 * i));
   rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_slice_of(bytes, sizeof bytes));
   return RAG_OK;
 }
 
-static rag_status put_record(const rag_kb__record *record, rag_txn *txn, rag_error *err) {
+rag_status rag_kb__record_write(const rag_kb__record *record, rag_txn *txn, rag_error *err) {
   rag_key key;
   rag_buf value = {0};
   rag_kb__key_kb(&key, rag_slice_str(record->config.name));
@@ -355,8 +370,8 @@ static rag_status create_rows(create_op *op, rag_txn *txn, rag_error *err) {
   rag_version *empty = NULL;
   int64_t now = rag_clock_now_us();
   op->record.created_us = now;
-  RAG_TRY(put_record(&op->record, txn, err));
-  RAG_TRY(put_counters(op->kbs, txn, err));
+  RAG_TRY(rag_kb__record_write(&op->record, txn, err));
+  RAG_TRY(rag_kbs__counters_write(op->kbs, txn, err));
   RAG_TRY(rag_kb__view_copy(NULL, &view, err));
   view->state = (rag_kb__state){1, 1, 1, 1, now};
   view->branches[0] = (rag_kb__branch){.name = "main", .created_us = now, .moved_us = now};
@@ -402,7 +417,7 @@ static rag_status create_apply(void *ctx, rag_txn *txn, rag_error *err) {
   if (op->record.config.model[0] == '\0') // client vectors are comparable within their own kb only
     snprintf(op->record.fingerprint, sizeof op->record.fingerprint, "client-%u-%u-%s", op->record.id,
              op->record.config.dimension, rag_metric_name(op->record.config.metric));
-  rag_status status = find_space(op, txn, err);
+  rag_status status = rag_kbs__space(kbs, txn, op->record.fingerprint, &op->record.space, err);
   if (status == RAG_OK) status = create_rows(op, txn, err);
   if (status == RAG_OK) status = rag_kbs__registry_with(kbs->pending, op->kb, rag_slice_of("", 0), &op->registry, err);
   if (status != RAG_OK) {
@@ -425,7 +440,7 @@ static void create_publish(void *ctx) {
   op->registry = NULL;
 }
 
-static void registry_abandon(rag_kbs *kbs, rag_kb__registry *registry) {
+void rag_kbs__registry_abandon(rag_kbs *kbs, rag_kb__registry *registry) {
   rag_ref_drop(registry);
   rag_ref_drop(kbs->pending);
   kbs->pending = rag_cell_get(&kbs->registry);
@@ -433,7 +448,7 @@ static void registry_abandon(rag_kbs *kbs, rag_kb__registry *registry) {
 
 static void create_abandon(void *ctx) {
   create_op *op = ctx;
-  registry_abandon(op->kbs, op->registry);
+  rag_kbs__registry_abandon(op->kbs, op->registry);
   op->registry = NULL;
 }
 
@@ -449,7 +464,7 @@ rag_status rag_kbs_create(rag_kbs *kbs, const rag_kb_config *config, const rag_w
     op.record.config.dimension = rag_embedder_dimension(embedder);
     snprintf(op.record.fingerprint, sizeof op.record.fingerprint, "%s", rag_embedder_fingerprint(embedder));
   }
-  RAG_TRY_OUT(config_check(&op.record.config, err));
+  RAG_TRY_OUT(rag_kb__config_check(&op.record.config, err));
   rag_commit_request request = {
       .apply = create_apply, .publish = create_publish, .abandon = create_abandon, .ctx = &op};
   RAG_TRY_OUT(rag_store_commit(kbs->store, &request, err));
@@ -482,7 +497,7 @@ static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
   rag_kb__record record = {
       .id = kb->id, .space = kb->space, .created_us = kb->created_us, .config = op->next->config};
   memcpy(record.fingerprint, kb->fingerprint, sizeof record.fingerprint);
-  return put_record(&record, txn, err);
+  return rag_kb__record_write(&record, txn, err);
 }
 
 static void update_publish(void *ctx) {
@@ -501,7 +516,7 @@ rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *
     status = rag_fail(err, RAG_INVALID_ARGUMENT, "model, dimension and metric of a knowledge base cannot be changed");
     goto out;
   }
-  RAG_TRY_OUT(config_check(config, err));
+  RAG_TRY_OUT(rag_kb__config_check(config, err));
   RAG_TRY_OUT(config_ref_create(config, &op.next, err));
   status = rag_store_commit(kbs->store,
                             &(rag_commit_request){.apply = update_apply, .publish = update_publish, .ctx = &op}, err);
@@ -551,7 +566,7 @@ static void delete_publish(void *ctx) {
 
 static void delete_abandon(void *ctx) {
   delete_op *op = ctx;
-  registry_abandon(op->kbs, op->registry);
+  rag_kbs__registry_abandon(op->kbs, op->registry);
   op->registry = NULL;
 }
 

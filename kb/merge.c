@@ -75,6 +75,9 @@ rag_status rag_kb__merge_base(rag_kb *kb, rag_txn *txn, uint32_t a, uint32_t b, 
     }
     for (uint32_t i = 0; status == RAG_OK && i < record.parent_count; i++)
       status = frontier_push(&f, record.parents[i], top.sides, err);
+    rag_reader behind = rag_reader_of(record.ancestors); // of parents that retention dropped
+    while (status == RAG_OK && rag_reader_left(&behind) > 0)
+      status = frontier_push(&f, (uint32_t)rag_read_varint(&behind), top.sides, err);
     rag_value_free(&pin);
     if (status != RAG_OK) goto out;
   }

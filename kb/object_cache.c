@@ -157,13 +157,14 @@ rag_status rag_kb__object_get(rag_kb *kb, uint32_t revision, rag_kb__object **ou
   else s->misses++;
   pthread_mutex_unlock(&s->lock);
   if (object == NULL) {
+    uint64_t mark = rag_kb__history_mark(kb);
     RAG_TRY(read_object(kb, revision, &object, err));
     if (object->bytes <= objects->shard_bytes_max / 8) { // one huge document must not empty a shard
       rag_kb__object *evicted[8];
       unsigned evicted_count = 0;
       pthread_mutex_lock(&s->lock);
       rag_kb__object *other = find_locked(s, hash, kb->id, revision);
-      if (other == NULL) {
+      if (other == NULL && rag_kb__history_unchanged(kb, mark)) { // purge must not find its way back in
         rag_kb__object **at = bucket_of(s, hash);
         object->chain = *at;
         *at = object;

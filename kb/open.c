@@ -85,7 +85,7 @@ static int compare_names(const void *a, const void *b) {
   return strcmp((const char *)a, (const char *)b); // both kinds start with the name
 }
 
-static rag_status read_view(rag_kbs *kbs, uint32_t kb, rag_kb__view **out, rag_error *err) {
+rag_status rag_kb__view_read(rag_kbs *kbs, uint32_t kb, rag_kb__view **out, rag_error *err) {
   rag_key key;
   rag_value value = {0};
   view_builder builder = {0};
@@ -114,7 +114,7 @@ static rag_status open_one(rag_kbs *kbs, rag_slice value, rag_error *err) {
   rag_kb *kb = NULL;
   rag_kb__registry *next = NULL;
   RAG_TRY(rag_kb__decode_record(value, &record, err));
-  rag_status status = read_view(kbs, record.id, &view, err);
+  rag_status status = rag_kb__view_read(kbs, record.id, &view, err);
   if (status == RAG_OK) status = rag_kb__open(kbs, &record, view, &kb, err);
   if (status == RAG_OK) status = rag_kbs__registry_with(kbs->pending, kb, rag_slice_of("", 0), &next, err);
   if (status == RAG_OK) {
@@ -200,6 +200,7 @@ rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options 
     }
   }
   RAG_TRY_OUT(rag_kb__idempotency_sweep(store, err));
+  RAG_TRY_OUT(rag_kbs__import_sweep(kbs, err));
   rag_jobs_register(jobs, "kb-delete", rag_kb__delete_run, kbs);
   rag_jobs_register(jobs, "gc", rag_kb__gc_run, kbs);
   rag_jobs_register(jobs, "purge", rag_kb__purge_run, kbs);

@@ -89,8 +89,17 @@ static rag_status branch_at(rag_kb *kb, const rag_kb__view *view, rag_slice name
   if (time_us >= 0 && rag_store_iter_next(it)) {
     rag_slice key = rag_store_iter_key(it);
     rag_reader r = rag_reader_of(rag_slice_of(key.data + key.size - 4, 4));
-    *out = rag_read_u32be(&r);
-    status = RAG_OK;
+    uint32_t commit = rag_read_u32be(&r);
+    // gc drops commits and leaves of each run of log rows that point at them the first, so that a time within the run is
+    // not answered with what stood before it.
+    rag_kb__commit record;
+    rag_value pin = {0};
+    status = rag_kb__get_commit(kb, NULL, commit, &record, &pin, err);
+    rag_value_free(&pin);
+    if (status == RAG_NOT_FOUND)
+      status = rag_fail(err, RAG_NOT_FOUND, "where branch '%.*s' of knowledge base '%s' stood at %.*s was dropped by gc",
+                        (int)name.size, name.data, kb->name, (int)time.size, time.data);
+    if (status == RAG_OK) *out = commit;
   } else {
     status = rag_store_iter_status(it, err);
     if (status == RAG_OK)

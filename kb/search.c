@@ -85,19 +85,39 @@ static rag_status query_vector(rag_kb *kb, const rag_search *search, float *out,
   return RAG_OK;
 }
 
-// The revision of a content that is alive in a version: nearly always the content's newest; after a change of metadata,
-// an older version's is found through the document's rows.
+// The document that a content belongs to: the name under which its revisions are found.
+static rag_status find_by_content(rag_kb *kb, const rag_version *version, uint32_t content,
+                                  rag_kb__document_entry *out, rag_error *err) {
+  rag_key key;
+  rag_value value = {0};
+  rag_kb__content record;
+  rag_kb__key_u32(&key, kb->id, content);
+  rag_status status = rag_store_get(kb->store, NULL, RAG_CF_CONTENT, rag_key_slice(&key), &value, err);
+  if (status == RAG_NOT_FOUND)
+    return rag_fail(err, RAG_NOT_FOUND, "content %u of knowledge base '%s' is gone (gc or purge)", content, kb->name);
+  RAG_TRY(status);
+  if (rag_kb__decode_content(value.slice, &record))
+    status = rag_kb__find_document(kb, NULL, version->revisions, record.id, out, err);
+  else
+    status = rag_kb__corrupt(err, RAG_CF_CONTENT, rag_key_slice(&key));
+  rag_value_free(&value);
+  return status;
+}
+
+// The revision of a content that is alive in a version: nearly always the content's newest, which the table knows. The
+// table is a hint: the newest may belong to another version (a change of metadata), may be gone (gc), may never have
+// been made (a write that failed, its number given to another document since). Then the document's rows decide.
 static rag_status live_object(rag_kb *kb, const rag_version *version, uint32_t content, rag_kb__object **out,
                               rag_error *err) {
   uint32_t revision = rag_kb__tables_revision(&kb->tables, content);
-  if (revision == 0) return rag_fail(err, RAG_DATA_LOSS, "content %u of knowledge base '%s' has no revision", content, kb->name);
-  RAG_TRY(rag_kb__object_get(kb, revision, out, err));
-  if (rag_bitmap_has(version->revisions, revision)) return RAG_OK;
+  if (revision != 0 && rag_bitmap_has(version->revisions, revision)) {
+    RAG_TRY(rag_kb__object_get(kb, revision, out, err));
+    if ((*out)->revision.content == content) return RAG_OK;
+    rag_ref_drop(*out);
+    *out = NULL;
+  }
   rag_kb__document_entry entry;
-  rag_status status = rag_kb__find_document(kb, NULL, version->revisions, (*out)->revision.id, &entry, err);
-  rag_ref_drop(*out);
-  *out = NULL;
-  RAG_TRY(status);
+  RAG_TRY(find_by_content(kb, version, content, &entry, err));
   if (entry.revision == 0 || entry.content != content)
     return rag_fail(err, RAG_DATA_LOSS, "content %u of knowledge base '%s' is alive in c%u without a live revision",
                     content, kb->name, version->commit);
@@ -144,7 +164,7 @@ static rag_status fill_hit(rag_kb *kb, const rag_search *search, const rag_versi
   return RAG_OK;
 }
 
-rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err) {
+static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err) {
   uint64_t start_ns = rag_clock_monotonic_ns();
   rag_version *version = NULL;
   rag_search_result result = {.space = kb->fingerprint, .dimension = kb->dimension};
@@ -209,4 +229,19 @@ out:
   if (vector != small) rag_free(vector);
   rag_ref_drop(version);
   return status;
+}
+
+// A version that was pinned before a purge names documents whose rows the purge has removed: such a search begins again,
+// at the version that the purge publishes, which it waits for. The same for a gc that dropped the version: the second
+// look then says so.
+#define RETRY_MS_MAX 2000u
+
+rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err) {
+  for (unsigned waited = 0;; waited++) {
+    uint64_t mark = rag_kb__history_mark(kb);
+    rag_status status = search_once(kb, search, out, err);
+    if (status != RAG_NOT_FOUND && status != RAG_DATA_LOSS) return status;
+    if (rag_kb__history_unchanged(kb, mark) || waited >= RETRY_MS_MAX) return status;
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  }
 }

@@ -124,11 +124,15 @@ static rag_version *cache_get(rag_kb__version_cache *cache, uint64_t key) {
   return found;
 }
 
-void rag_kb__version_cache_put(rag_kbs *kbs, rag_version *version) {
-  rag_kb__version_cache *cache = &kbs->versions;
+void rag_kb__version_cache_put(rag_kb *kb, rag_version *version, uint64_t mark) {
+  rag_kb__version_cache *cache = &kb->kbs->versions;
   uint64_t key = version_key(version->kb, version->commit);
   rag_version *evicted = NULL;
   pthread_mutex_lock(&cache->lock);
+  if (!rag_kb__history_unchanged(kb, mark)) { // under the lock: who closes counts first and then forgets
+    pthread_mutex_unlock(&cache->lock);
+    return;
+  }
   uint32_t slot = cache->count;
   for (uint32_t i = 0; i < cache->count; i++) {
     if (cache->keys[i] == key) {
@@ -167,6 +171,16 @@ void rag_kb__version_cache_forget(rag_kbs *kbs, uint32_t kb) {
   pthread_mutex_unlock(&cache->lock);
 }
 
+void rag_kb__history_close(rag_kb *kb, bool objects) {
+  atomic_fetch_add(&kb->history, 1);
+  rag_kb__version_cache_forget(kb->kbs, kb->id);
+  if (objects) rag_kb__objects_forget_kb(kb->kbs->objects, kb->id);
+}
+
+void rag_kb__history_open(rag_kb *kb) {
+  atomic_fetch_add(&kb->history, UINT64_C(0xFFFF)); // one closing fewer, one ending more
+}
+
 // ---------------------------------------------------------------------------------------------- materialising
 
 rag_status rag_kb__get(rag_kb *kb, rag_txn *txn, rag_cf cf, rag_slice key, rag_value *out, rag_error *err) {
@@ -174,11 +188,24 @@ rag_status rag_kb__get(rag_kb *kb, rag_txn *txn, rag_cf cf, rag_slice key, rag_v
   return rag_store_get(kb->store, NULL, cf, key, out, err);
 }
 
-static rag_status get_delta(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_kb__delta *out, rag_error *err) {
+// Where a version is read from: a running group's writes, or a fixed state, as gc may write a chain of deltas anew while
+// it is walked.
+typedef struct version_source {
+  rag_txn *txn;
+  rag_snapshot *snapshot;
+} version_source;
+
+static rag_status source_get(rag_kb *kb, version_source from, rag_cf cf, rag_slice key, rag_value *out,
+                             rag_error *err) {
+  if (from.txn != NULL) return rag_txn_get(from.txn, cf, key, out, err);
+  return rag_store_get(kb->store, from.snapshot, cf, key, out, err);
+}
+
+static rag_status get_delta(rag_kb *kb, version_source from, uint32_t commit, rag_kb__delta *out, rag_error *err) {
   rag_key key;
   rag_value value = {0};
   rag_kb__key_commit(&key, kb->id, commit, 1);
-  rag_status status = rag_kb__get(kb, txn, RAG_CF_COMMIT, rag_key_slice(&key), &value, err);
+  rag_status status = source_get(kb, from, RAG_CF_COMMIT, rag_key_slice(&key), &value, err);
   if (status == RAG_NOT_FOUND)
     return rag_fail(err, RAG_NOT_FOUND, "commit c%u of knowledge base '%s' does not exist or was dropped by gc", commit,
                     kb->name);
@@ -188,12 +215,12 @@ static rag_status get_delta(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_kb__d
   return status;
 }
 
-static rag_status get_checkpoint(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_bitmap **revisions,
+static rag_status get_checkpoint(rag_kb *kb, version_source from, uint32_t commit, rag_bitmap **revisions,
                                  rag_bitmap **chunks, rag_error *err) {
   rag_key key;
   rag_value value = {0};
   rag_kb__key_u32(&key, kb->id, commit);
-  rag_status status = rag_kb__get(kb, txn, RAG_CF_BITMAP, rag_key_slice(&key), &value, err);
+  rag_status status = source_get(kb, from, RAG_CF_BITMAP, rag_key_slice(&key), &value, err);
   if (status == RAG_NOT_FOUND) return rag_kb__corrupt(err, RAG_CF_BITMAP, rag_key_slice(&key));
   RAG_TRY(status);
   status = rag_kb__decode_checkpoint(value.slice, revisions, chunks, err);
@@ -220,7 +247,7 @@ static rag_status apply_delta(rag_bitmap **set, const rag_bitmap *added, const r
 }
 
 // Walks bases down to a cached version, a checkpoint or the empty set, then applies the deltas on the way back.
-static rag_status materialise(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_version **out, rag_error *err) {
+static rag_status materialise(rag_kb *kb, version_source from, uint32_t commit, rag_version **out, rag_error *err) {
   rag_kb__delta *chain = NULL;
   size_t length = 0, capacity = 0;
   rag_bitmap *revisions = NULL, *chunks = NULL;
@@ -243,12 +270,12 @@ static rag_status materialise(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_ver
       }
       chain = grown;
     }
-    RAG_TRY_OUT(get_delta(kb, txn, at, &chain[length], err));
+    RAG_TRY_OUT(get_delta(kb, from, at, &chain[length], err));
     if (at == commit) depth = chain[length].depth;
     length++;
     if (chain[length - 1].depth == 0) { // has a checkpoint: its delta is not needed
       rag_kb__delta_free(&chain[--length]);
-      RAG_TRY_OUT(get_checkpoint(kb, txn, at, &revisions, &chunks, err));
+      RAG_TRY_OUT(get_checkpoint(kb, from, at, &revisions, &chunks, err));
       break;
     }
     if (chain[length - 1].base >= at) {
@@ -301,9 +328,14 @@ rag_status rag_kb__version(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_versio
   }
   if (version == NULL) version = cache_get(&kb->kbs->versions, version_key(kb->id, commit));
   if (version == NULL) {
-    RAG_TRY(materialise(kb, txn, commit, &version, err));
+    version_source from = {.txn = txn};
+    uint64_t mark = rag_kb__history_mark(kb); // before the snapshot
+    if (txn == NULL && (from.snapshot = rag_snapshot_create(kb->store)) == NULL) return rag_fail_no_memory(err, 0);
+    rag_status status = materialise(kb, from, commit, &version, err);
+    if (from.snapshot != NULL) rag_snapshot_destroy(kb->store, from.snapshot);
+    RAG_TRY(status);
     // A version made from rows that are not durable yet must not be seen by others, should the group fail.
-    if (txn == NULL) rag_kb__version_cache_put(kb->kbs, version);
+    if (txn == NULL) rag_kb__version_cache_put(kb, version, mark);
   }
   *out = version;
   return RAG_OK;

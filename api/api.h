@@ -46,6 +46,7 @@ typedef struct rag_api_request { // everything borrowed for the call
   rag_slice body;
   uint64_t deadline_ns; // monotonic; 0: none
   bool trusted;         // in process: no authentication, admin
+  bool may_not_wait;    // on a network thread: see wants_worker
 } rag_api_request;
 
 typedef struct rag_api_response { // everything in the arena given to rag_api_handle, or static
@@ -56,6 +57,9 @@ typedef struct rag_api_response { // everything in the arena given to rag_api_ha
   unsigned retry_after_s; // 0: no header
   const char *route;      // static: the route's name for logs and metrics ("Documents/PutDocuments", "unknown")
   rag_status status;
+  // Only for requests that may_not_wait: nothing was done and there is no answer yet, because this one would take long
+  // (a scan of many rows, waiting for a commit). Ask again on a worker, without may_not_wait.
+  bool wants_worker;
 } rag_api_response;
 
 // Answers any unary request; never fails: an error becomes an answer in the shape that the caller's protocol wants.

@@ -1,0 +1,195 @@
+// What the files between the doors and the handlers share: routing (route.c), answers (errors.c), keys (keys.c), the
+// dispatcher (dispatch.c), streams (stream_import.c), and helpers of the handlers (handlers_common.c).
+#ifndef RAGD_DISPATCH_INTERNAL_H
+#define RAGD_DISPATCH_INTERNAL_H
+
+#include "api/api_internal.h"
+
+// ---------------------------------------------------------------------------------------------- routing (route.c)
+
+#define API_PATH_PARAMS_MAX 4u
+#define API_QUERY_PARAMS_MAX 64u
+#define API_RPC_PREFIX "/ragd.v1."
+
+typedef struct rag_api__param {
+  rag_slice name;
+  rag_slice raw; // still percent-encoded, within the target
+} rag_api__param;
+
+typedef struct rag_api__match {
+  const rag_route *route; // NULL: nothing here for this method
+  const char *allow;      // the methods of a known path, or NULL: no such path. Static
+  bool rpc;               // below API_RPC_PREFIX: errors have Connect's shape
+  rag_slice query;        // raw, without the '?'
+  uint32_t param_count;
+  rag_api__param params[API_PATH_PARAMS_MAX];
+} rag_api__match;
+// Pure and lock-free; under a microsecond. Nothing is allocated.
+void rag_api__route_match(const char *method, const char *target, rag_api__match *out);
+// *out: NUL-terminated, in the arena. plus: '+' is a blank (queries). RAG_INVALID_ARGUMENT: a broken escape, a NUL,
+// text that is no UTF-8.
+RAG_NODISCARD rag_status rag_api__percent_decode(rag_slice raw, bool plus, rag_slice name, rag_arena *arena,
+                                                 rag_slice *out, rag_error *err);
+// Walks "a=1&b=2": false at the end. Names come percent-encoded too; empty pieces are skipped.
+bool rag_api__query_next(rag_slice *rest, rag_api__param *out);
+
+// ---------------------------------------------------------------------------------------------- answers (errors.c)
+
+const char *rag_api__code_name(rag_status status); // Connect's
+// The nearest of `names` to `name`, or NULL when none is near enough to be meant.
+const char *rag_api__nearest(rag_slice name, const char *const *names, size_t count);
+// A value that must be one of a few names. RAG_INVALID_ARGUMENT lists them.
+rag_status rag_api__fail_choice(rag_error *err, const char *field, rag_slice got, const char *const *names,
+                                size_t count);
+
+// ---------------------------------------------------------------------------------------------- keys (keys.c)
+
+#define API_KEY_PREFIX "ragd_"
+#define API_KEY_RANDOM_BYTES 32u
+#define API_KEY_SECRET_BYTES (sizeof(API_KEY_PREFIX) - 1 + 43) // 32 bytes are 43 base64url characters
+#define API_KEYS_MAX 10000u
+#define API_KEY_KBS_MAX 1000u
+#define API_KEY_NAME_BYTES_MAX 128u
+#define API_KEY_ID_SIZE 24u // with the NUL
+
+typedef struct rag_api__key { // immutable
+  char id[API_KEY_ID_SIZE];
+  uint8_t hash[32]; // SHA-256 of the secret
+  rag_role role;
+  char *name;
+  rag_strings kbs; // sorted; empty: all
+  int64_t created_us;
+  int64_t expires_us; // 0: never
+} rag_api__key;
+typedef struct rag_api__key_table { // immutable; starts with a rag_ref
+  rag_ref ref;
+  uint32_t count;
+  rag_api__key *keys; // by hash
+} rag_api__key_table;
+
+RAG_NODISCARD rag_status rag_api__keys_open(rag_store *store, rag_api__keys **out, rag_error *err);
+void rag_api__keys_close(rag_api__keys *keys);
+rag_api__key_table *rag_api__keys_table(rag_api__keys *keys); // a reference
+bool rag_api__keys_any(rag_api__keys *keys);
+// Who is asking. RAG_UNAUTHENTICATED. On success the caller drops out->pin.
+RAG_NODISCARD rag_status rag_api__authenticate(rag_api__keys *keys, const char *authorization, bool trusted,
+                                               rag_api__principal *out, rag_error *err);
+// RAG_PERMISSION_DENIED when the principal's key does not name this kb.
+RAG_NODISCARD rag_status rag_api__check_kb(const rag_api__principal *principal, rag_slice kb, rag_error *err);
+bool rag_api__may_touch(const rag_api__principal *principal, rag_slice kb);
+const char *rag_api__role_name(rag_role role);
+bool rag_api__role_parse(rag_slice text, rag_role *out);
+// key: id, hash and created are filled in; name and kbs are copied. secret: API_KEY_SECRET_BYTES + 1.
+RAG_NODISCARD rag_status rag_api__key_create(rag_api__keys *keys, rag_api__key *key, char *secret, rag_error *err);
+// may_be_last: the key may be deleted although none is left then (in process alone).
+RAG_NODISCARD rag_status rag_api__key_delete(rag_api__keys *keys, rag_slice id, bool may_be_last, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- dispatch (dispatch.c)
+
+// Fills `name` of a request from text; a value that the body gave too must be the same.
+RAG_NODISCARD rag_status rag_api__fill_field(ProtobufCMessage *message, rag_slice name, rag_slice value,
+                                             const char *where, rag_arena *arena, rag_error *err);
+
+struct rag_api__stream {
+  rag_call *call;
+  const char *content_type; // of the request, or NULL
+  rag_slice kb;             // the path's parameter, or empty
+  rag_slice query;          // raw
+  rag_read_fn read;
+  void *read_ctx;
+  rag_write_fn write_raw; // by rag_api__stream_write
+  void *write_ctx;
+  bool begun; // out's head is with the door: an error is the stream's last line
+  rag_api_response *out;
+};
+// Writes a part of the answer; content_type goes out with the first one.
+RAG_NODISCARD rag_status rag_api__stream_write(rag_api__stream *stream, const char *content_type, rag_slice data,
+                                               rag_error *err);
+rag_status rag_api__stream_import(rag_api__stream *stream, rag_error *err);
+rag_status rag_api__stream_export(rag_api__stream *stream, rag_error *err);
+rag_status rag_api__stream_kbs_import(rag_api__stream *stream, rag_error *err);
+typedef struct rag_api__stream_param { // for OpenAPI and for messages
+  const char *name, *type, *summary;
+} rag_api__stream_param;
+// The query parameters of a stream.
+const rag_api__stream_param *rag_api__stream_params(rag_stream_fn stream, size_t *out_count);
+
+// ---------------------------------------------------------------------------------------------- handlers_common.c
+
+#define API_LIMIT_DEFAULT 100u
+#define API_CONFLICTS_SHOWN_MAX 1000u
+
+// A new message in the call's arena, or NULL.
+#define API_NEW(call, type) ((void *)rag_api__message_new(&ragd__v1__##type##__descriptor, (call)->arena))
+
+// A NUL-terminated copy in the arena. Never NULL: without memory it is "" and the call fails later (out_of_memory).
+char *rag_api__text(rag_call *call, rag_slice s);
+char *rag_api__text_str(rag_call *call, const char *s);
+char *rag_api__commit_text(rag_call *call, uint64_t commit); // "c42"
+RAG_NODISCARD rag_status rag_api__new_array(rag_call *call, size_t count, size_t size, void *out, rag_error *err);
+RAG_NODISCARD rag_status rag_api__limit(bool given, uint32_t limit, uint32_t *out, rag_error *err);
+rag_write rag_api__write_of(const rag_call *call, const char *branch, const char *message, const char *author,
+                            const char *expect_parent);
+RAG_NODISCARD rag_status rag_api__commit_result(rag_call *call, const rag_write_result *result,
+                                                ProtobufCMessage **response, rag_error *err);
+// {"conflicts": [...], "total": n} into the call's details.
+void rag_api__conflict_details(rag_call *call, const rag_strings *conflicts);
+// "c42" -> 42. RAG_INVALID_ARGUMENT naming the field.
+RAG_NODISCARD rag_status rag_api__commit_parse(const char *text, const char *field, uint64_t *out, rag_error *err);
+
+// A page token is opaque to clients: what it goes on after, sealed with a checksum over the request it belongs to
+// (kind, kb, ...), so that a token of another list or kb is refused instead of answered wrongly.
+char *rag_api__page_token(rag_call *call, const char *kind, const char *kb, rag_slice position);
+// *out: empty when the token is. RAG_INVALID_ARGUMENT.
+RAG_NODISCARD rag_status rag_api__page_position(rag_call *call, const char *kind, const char *kb, const char *token,
+                                                rag_slice *out, rag_error *err);
+
+// handlers_kb.c
+RAG_NODISCARD rag_status rag_api__kb_message(rag_call *call, rag_kb *kb, Ragd__V1__Kb **out, rag_error *err);
+// handlers_documents.c
+RAG_NODISCARD rag_status rag_api__document_input(rag_call *call, const Ragd__V1__DocumentInput *in,
+                                                 rag_document_input *out, rag_error *err);
+
+// The rpcs.
+#define API_HANDLER(name)                                                                                              \
+  rag_status rag_api__##name(rag_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,             \
+                             rag_error *err)
+API_HANDLER(create_kb);
+API_HANDLER(get_kb);
+API_HANDLER(list_kbs);
+API_HANDLER(update_kb);
+API_HANDLER(delete_kb);
+API_HANDLER(put_documents);
+API_HANDLER(patch_document);
+API_HANDLER(delete_document);
+API_HANDLER(get_document);
+API_HANDLER(list_documents);
+API_HANDLER(list_commits);
+API_HANDLER(get_commit);
+API_HANDLER(list_branches);
+API_HANDLER(create_branch);
+API_HANDLER(delete_branch);
+API_HANDLER(list_tags);
+API_HANDLER(create_tag);
+API_HANDLER(delete_tag);
+API_HANDLER(diff);
+API_HANDLER(merge);
+API_HANDLER(rollback);
+API_HANDLER(gc);
+API_HANDLER(purge);
+API_HANDLER(search);
+API_HANDLER(list_jobs);
+API_HANDLER(get_job);
+API_HANDLER(pause_job);
+API_HANDLER(resume_job);
+API_HANDLER(cancel_job);
+API_HANDLER(create_key);
+API_HANDLER(list_keys);
+API_HANDLER(delete_key);
+API_HANDLER(get_status);
+rag_status rag_api__healthz(rag_call *call, rag_api_response *out, rag_error *err);
+rag_status rag_api__readyz(rag_call *call, rag_api_response *out, rag_error *err);
+rag_status rag_api__metrics(rag_call *call, rag_api_response *out, rag_error *err);
+rag_status rag_api__openapi_json(rag_call *call, rag_api_response *out, rag_error *err);
+
+#endif

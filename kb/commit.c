@@ -6,7 +6,8 @@
 //
 // Invariants
 //  1. kb->pending is what the running group has made of the kb; it equals kb->view when no group runs.
-//  2. plan works on a private copy of kb->pending, so a failed plan leaves nothing behind.
+//  2. plan works on a private copy of kb->pending, so a failed plan leaves nothing behind; and state in memory is touched
+//     only after the batch has taken every row (rag_txn_check), so a request that is rolled back leaves nothing either.
 //  3. Nothing is visible before it is durable: only publish writes kb->view.
 // Threads: apply, publish and abandon of all kbs of a store are serialised by rag_store_commit.
 #include "kb/kb_internal.h"
@@ -43,12 +44,16 @@ static rag_status op_apply(void *ctx, rag_txn *txn, rag_error *err) {
   }
   RAG_TRY(rag_kb__view_copy(kb->pending, &op->view, err));
   rag_status status = op->plan(op, txn, err);
+  if (status == RAG_OK) {
+    rag_kb__idempotency_put(txn, kb->id, op->write, &op->result);
+    status = rag_txn_check(txn, err);
+  }
+  if (status == RAG_OK && op->finish != NULL && !op->unchanged) status = op->finish(op, err);
   if (status != RAG_OK || op->unchanged) {
     rag_ref_drop(op->view);
     op->view = NULL;
     RAG_TRY(status);
   }
-  rag_kb__idempotency_put(txn, kb->id, op->write, &op->result);
   if (op->view != NULL) {
     rag_ref_drop(kb->pending);
     kb->pending = rag_ref_take(op->view);

@@ -361,6 +361,8 @@ struct rag_kb__op {
   rag_kb__view *view;      // in plan: the draft, a mutable copy of kb->pending. After: what publish makes visible
   rag_write_result result; // stored under the idempotency key
   bool unchanged;          // plan made nothing: the draft is dropped
+  // The last step of apply that may fail, once the rows are known to be in the batch: state in memory. May be NULL.
+  rag_status (*finish)(rag_kb__op *op, rag_error *err);
   void (*published)(rag_kb__op *op); // after the view is visible; may be NULL
 };
 // Runs it through the store's group commit, with the idempotency check around it.

@@ -420,14 +420,19 @@ static rag_status create_apply(void *ctx, rag_txn *txn, rag_error *err) {
   rag_status status = rag_kbs__space(kbs, txn, op->record.fingerprint, &op->record.space, err);
   if (status == RAG_OK) status = create_rows(op, txn, err);
   if (status == RAG_OK) status = rag_kbs__registry_with(kbs->pending, op->kb, rag_slice_of("", 0), &op->registry, err);
+  if (status == RAG_OK) {
+    rag_kb__idempotency_put(txn, 0, op->write, &op->result);
+    status = rag_txn_check(txn, err);
+  }
   if (status != RAG_OK) {
+    rag_ref_drop(op->registry);
+    op->registry = NULL;
     kbs->next_kb = op->next_kb;
     kbs->next_space = op->next_space;
     rag_ref_drop(op->kb);
     op->kb = NULL;
     return status;
   }
-  rag_kb__idempotency_put(txn, 0, op->write, &op->result);
   rag_ref_drop(kbs->pending);
   kbs->pending = rag_ref_take(op->registry);
   return RAG_OK;
@@ -550,6 +555,7 @@ static rag_status delete_apply(void *ctx, rag_txn *txn, rag_error *err) {
   }
   RAG_TRY(rag_jobs_submit_txn(op->kbs->jobs, txn, "kb-delete", kb->name, rag_slice_of(params, sizeof params), &op->job,
                               err));
+  RAG_TRY(rag_txn_check(txn, err));
   RAG_TRY(rag_kbs__registry_with(op->kbs->pending, NULL, rag_slice_str(kb->name), &op->registry, err));
   rag_ref_drop(op->kbs->pending);
   op->kbs->pending = rag_ref_take(op->registry);

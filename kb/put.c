@@ -118,14 +118,21 @@ out:
   return status;
 }
 
-// What searches will need of the call's new chunks, in memory: the last step of a plan that can fail, so that a failed
-// plan leaves no rows under numbers that will be given out again. They are written before the version that reaches them
-// is published.
-static rag_status add_rows(rag_kb__put_op *op, rag_error *err) {
-  rag_kb *kb = op->op.kb;
+// What searches will need of the call's new chunks, in memory: the last step that can fail, so that a failed call leaves
+// no rows under numbers that will be given out again. They are written before the version that reaches them is published.
+static rag_status add_rows(rag_kb__op *base, rag_error *err) {
+  rag_kb__put_op *op = (rag_kb__put_op *)base;
+  rag_kb *kb = base->kb;
   size_t chunks = 0;
-  for (uint32_t d = 0; d < op->put->document_count; d++)
-    if (op->documents[d].new_content != 0) chunks += op->documents[d].chunk_count;
+  for (uint32_t d = 0; d < op->put->document_count; d++) {
+    const rag_kb__prepared *document = &op->documents[d];
+    if (document->new_content != 0) chunks += document->chunk_count;
+    if (document->set_revision == 0) continue;
+    pthread_mutex_lock(&kb->index_lock);
+    rag_status set = rag_kb__tables_set_revision(&kb->tables, document->set_content, document->set_revision, err);
+    pthread_mutex_unlock(&kb->index_lock);
+    RAG_TRY(set);
+  }
   if (chunks == 0) return RAG_OK;
   uint32_t *ordinals = rag_arena_calloc(op->arena, chunks, sizeof *ordinals);
   float *rows = rag_arena_alloc(op->arena, chunks * kb->dimension * sizeof *rows);
@@ -187,7 +194,7 @@ static rag_status put_revision(rag_kb__op *op, rag_txn *txn, const rag_document_
 
 static rag_status put_one(rag_kb__put_op *op, rag_txn *txn, const rag_version *head, bool fresh,
                           rag_kb__prepared *document, edits *e, rag_error *err) {
-  document->new_content = 0;
+  document->new_content = document->set_revision = 0;
   rag_write_result *result = &op->op.result;
   if (!fresh) RAG_TRY(rag_kb__put_look_up(op, txn, head->revisions, document, err));
   const rag_kb__document_entry *live = &document->live;
@@ -211,7 +218,8 @@ static rag_status put_one(rag_kb__put_op *op, rag_txn *txn, const rag_version *h
     entry.state_digest = document->state_digest;
     RAG_TRY(put_revision(&op->op, txn, document->input, &entry, err));
   }
-  RAG_TRY(rag_kb__tables_set_revision(&op->op.kb->tables, entry.content, entry.revision, err));
+  document->set_content = entry.content;
+  document->set_revision = entry.revision;
   RAG_TRY(edits_add(e, entry.revision, entry.first_chunk, entry.chunk_count, err));
   if (live->revision != 0) {
     RAG_TRY(edits_remove(e, live->revision, live->first_chunk, live->chunk_count, err));
@@ -345,8 +353,7 @@ static rag_status put_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
       .removed = base->result.removed,
       .counts_exact = true,
   };
-  RAG_TRY_OUT(rag_kb__commit_write(base, txn, &change, err));
-  status = add_rows(op, err);
+  status = rag_kb__commit_write(base, txn, &change, err);
 out:
   edits_free(&e);
   rag_ref_drop(head);
@@ -356,7 +363,7 @@ out:
 rag_status rag_kb_put(rag_kb *kb, const rag_write *write, const rag_put *put, rag_write_result *out,
                       rag_strings *conflicts, rag_error *err) {
   rag_kb__put_op op = {
-      .op = {.kb = kb, .write = write, .plan = put_plan}, .put = put, .conflicts = conflicts};
+      .op = {.kb = kb, .write = write, .plan = put_plan, .finish = add_rows}, .put = put, .conflicts = conflicts};
   rag_status status;
   RAG_TRY(rag_kb__write_check(write, err));
   RAG_TRY(rag_store_writable(kb->store, err));
@@ -385,7 +392,16 @@ typedef struct metadata_op {
   rag_kb__op op;
   rag_slice id, metadata;
   uint32_t expected_revision;
+  rag_kb__document_entry entry; // the new revision
 } metadata_op;
+
+static rag_status metadata_finish(rag_kb__op *base, rag_error *err) {
+  metadata_op *op = (metadata_op *)base;
+  pthread_mutex_lock(&base->kb->index_lock);
+  rag_status status = rag_kb__tables_set_revision(&base->kb->tables, op->entry.content, op->entry.revision, err);
+  pthread_mutex_unlock(&base->kb->index_lock);
+  return status;
+}
 
 static rag_status metadata_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   metadata_op *op = (metadata_op *)base;
@@ -426,7 +442,7 @@ static rag_status metadata_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) 
   rag_kb__document_entry entry = live;
   entry.state_digest = rag_kb__state_digest(&live.content_digest, &in);
   RAG_TRY_OUT(put_revision(base, txn, &in, &entry, err));
-  RAG_TRY_OUT(rag_kb__tables_set_revision(&kb->tables, entry.content, entry.revision, err));
+  op->entry = entry;
   RAG_TRY_OUT(edits_add(&e, entry.revision, 0, 0, err));
   RAG_TRY_OUT(edits_remove(&e, live.revision, 0, 0, err));
   RAG_TRY_OUT(edits_finish(&e, err));
@@ -454,7 +470,7 @@ rag_status rag_kb_set_metadata(rag_kb *kb, const rag_write *write, rag_slice id,
       !rag_kb__metadata_plausible(metadata))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metadata", "metadata must be a JSON object of at most %u bytes",
                           RAG_DOCUMENT_METADATA_BYTES_MAX);
-  metadata_op op = {.op = {.kb = kb, .write = write, .plan = metadata_plan},
+  metadata_op op = {.op = {.kb = kb, .write = write, .plan = metadata_plan, .finish = metadata_finish},
                     .id = id,
                     .metadata = metadata,
                     .expected_revision = expected_revision};

@@ -21,6 +21,7 @@ typedef struct rag_kb__prepared {
   uint32_t chunk_count;
   bool cut;
   uint32_t new_content, new_first_chunk; // given out by this call's plan; 0: none
+  uint32_t set_content, set_revision;    // alive after this call; 0: unchanged
   // What was found in the store when prepared; valid in apply while kb->pending is the view that was looked at.
   bool looked_up;
   rag_kb__document_entry live;  // revision 0: not there

@@ -29,8 +29,8 @@
 // `batch`, `write_ns` and `expected` belong to the leader; leadership passes through `lock` and the futex word.
 #include "store/store_internal.h"
 
-#include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,15 +71,13 @@ typedef struct mutant {
 
 struct rag_store__commits {
   pthread_mutex_t lock;
-  waiter *head, **tail;      // guarded by: lock
-  uint32_t queued;           // guarded by: lock
-  uint32_t gather_target;    // guarded by: lock; > 0 while the leader waits for company
-  bool has_leader;           // guarded by: lock
-  _Atomic uint32_t gathered; // the leader's futex word while it waits
-  pthread_cond_t idle;       // with lock: no leader any more
-  rag_store__batch *batch;   // the leader's
-  uint64_t write_ns;         // the leader's: usual time of a write
-  uint32_t expected;         // the leader's: company to wait for
+  waiter *head, **tail;    // guarded by: lock
+  _Atomic uint32_t queued; // changed under lock; relaxed: a gathering leader polls it as a hint
+  bool has_leader;         // guarded by: lock
+  pthread_cond_t idle;     // with lock: no leader any more
+  rag_store__batch *batch; // the leader's
+  uint64_t write_ns;       // the leader's: usual time of a write
+  uint32_t expected;       // the leader's: company to wait for
   mutant mutant;
 };
 
@@ -112,9 +110,9 @@ rag_status rag_store_writable(rag_store *store, rag_error *err) {
 
 // ---------------------------------------------------------------------------------------------- futex
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t expected, const struct timespec *timeout) {
+static void futex_wait(_Atomic uint32_t *word, uint32_t expected) {
   // Every return, also a spurious one, makes the caller look at the word again.
-  (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0);
+  (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
 }
 
 static void futex_wake(_Atomic uint32_t *word) {
@@ -128,7 +126,7 @@ static uint32_t wait_for_turn(waiter *self) {
     if (state == WAITING && !atomic_compare_exchange_strong_explicit(&self->state, &state, SLEEPING,
                                                                      memory_order_acq_rel, memory_order_acquire))
       continue;
-    futex_wait(&self->state, SLEEPING, NULL);
+    futex_wait(&self->state, SLEEPING);
   }
 }
 
@@ -141,6 +139,11 @@ static void wake_waiter(waiter *w, uint32_t state) {
 
 rag_store *rag_txn_store(rag_txn *txn) {
   return txn->store;
+}
+
+rag_status rag_txn_check(const rag_txn *txn, rag_error *err) {
+  if (txn->status != RAG_OK && err != NULL) *err = txn->error;
+  return txn->status;
 }
 
 void rag_store__txn_fail(rag_txn *txn, rag_status status, const rag_error *error) {
@@ -180,27 +183,11 @@ rag_status rag_txn_iter_open(rag_txn *txn, rag_cf cf, rag_slice lower, rag_slice
 
 static void gather(rag_store__commits *commits) {
   uint64_t limit_ns = RAG_MIN(commits->write_ns / GATHER_WRITE_FRACTION, (uint64_t)GATHER_NS_MAX);
-  uint64_t end_ns;
   if (commits->expected <= 1 || limit_ns == 0) return;
-  pthread_mutex_lock(&commits->lock);
-  if (commits->queued < commits->expected) {
-    commits->gather_target = commits->expected;
-    atomic_store_explicit(&commits->gathered, 0, memory_order_relaxed);
-  }
-  bool wait = commits->gather_target > 0;
-  pthread_mutex_unlock(&commits->lock);
-  if (!wait) return;
-
-  end_ns = rag_clock_monotonic_ns() + limit_ns;
-  while (atomic_load_explicit(&commits->gathered, memory_order_acquire) == 0) {
-    uint64_t now_ns = rag_clock_monotonic_ns();
-    if (now_ns >= end_ns) break;
-    struct timespec rest = {.tv_sec = 0, .tv_nsec = (long)(end_ns - now_ns)};
-    futex_wait(&commits->gathered, 0, &rest);
-  }
-  pthread_mutex_lock(&commits->lock);
-  commits->gather_target = 0;
-  pthread_mutex_unlock(&commits->lock);
+  uint64_t end_ns = rag_clock_monotonic_ns() + limit_ns;
+  while (atomic_load_explicit(&commits->queued, memory_order_relaxed) < commits->expected &&
+         rag_clock_monotonic_ns() < end_ns)
+    sched_yield();
 }
 
 static waiter *take_next(rag_store__commits *commits) {
@@ -209,7 +196,7 @@ static waiter *take_next(rag_store__commits *commits) {
   if (w != NULL) {
     commits->head = w->next;
     if (commits->head == NULL) commits->tail = &commits->head;
-    commits->queued--;
+    atomic_fetch_sub_explicit(&commits->queued, 1, memory_order_relaxed);
     w->next = NULL;
   }
   pthread_mutex_unlock(&commits->lock);
@@ -287,7 +274,8 @@ static void abandon_group(waiter *first, rag_status status, const rag_error *err
 static void hand_over(rag_store__commits *commits, uint32_t count) {
   pthread_mutex_lock(&commits->lock);
   waiter *next = commits->head;
-  commits->expected = RAG_MIN(count + commits->queued, RAG_STORE_GROUP_REQUESTS_MAX);
+  commits->expected =
+      RAG_MIN(count + atomic_load_explicit(&commits->queued, memory_order_relaxed), RAG_STORE_GROUP_REQUESTS_MAX);
   if (next == NULL) {
     commits->has_leader = false;
     pthread_cond_broadcast(&commits->idle);
@@ -366,7 +354,7 @@ static void lead(rag_store *store) {
 rag_status rag_store_commit(rag_store *store, const rag_commit_request *request, rag_error *err) {
   rag_store__commits *commits = store->commits;
   waiter self = {.request = request, .err = err};
-  bool leads, complete;
+  bool leads;
 
   RAG_TRY(rag_store_writable(store, err));
   pthread_mutex_lock(&commits->lock);
@@ -374,15 +362,9 @@ rag_status rag_store_commit(rag_store *store, const rag_commit_request *request,
   commits->has_leader = true;
   *commits->tail = &self;
   commits->tail = &self.next;
-  commits->queued++;
-  complete = commits->gather_target > 0 && commits->queued >= commits->gather_target;
-  if (complete) commits->gather_target = 0;
+  atomic_fetch_add_explicit(&commits->queued, 1, memory_order_relaxed);
   pthread_mutex_unlock(&commits->lock);
 
-  if (complete) {
-    atomic_store_explicit(&commits->gathered, 1, memory_order_release);
-    futex_wake(&commits->gathered);
-  }
   if (leads || wait_for_turn(&self) == LEADS) lead(store);
   return self.status;
 }

@@ -126,7 +126,7 @@ RAG_NODISCARD rag_status rag_store_commit(rag_store *store, const rag_commit_req
 #define RAG_STORE_GROUP_REQUESTS_MAX 256u     // requests in one group
 #define RAG_STORE_GROUP_BYTES_MAX (64u << 20) // a group stops growing beyond this
 
-// Within apply. Data is copied. Failures (out of memory) stick in the txn and fail the request.
+// Within apply. Data is copied. Failures (out of memory, too much in one commit) stick in the txn and fail the request.
 void rag_txn_put(rag_txn *txn, rag_cf cf, rag_slice key, rag_slice value);
 void rag_txn_delete(rag_txn *txn, rag_cf cf, rag_slice key);
 // Reads this group's writes over the newest committed state.
@@ -134,6 +134,9 @@ RAG_NODISCARD rag_status rag_txn_get(rag_txn *txn, rag_cf cf, rag_slice key, rag
 RAG_NODISCARD rag_status rag_txn_iter_open(rag_txn *txn, rag_cf cf, rag_slice lower, rag_slice upper,
                                            rag_store_iter **out, rag_error *err);
 rag_store *rag_txn_store(rag_txn *txn);
+// RAG_OK, or the failure that sticks. An apply that changes state in memory asks after its last write and before that: a
+// request whose writes failed is rolled back, and neither its publish nor its abandon is called.
+RAG_NODISCARD rag_status rag_txn_check(const rag_txn *txn, rag_error *err);
 
 // Bulk removal outside commits (gc of unreachable rows): deletes [lower, upper), not synced, idempotent.
 RAG_NODISCARD rag_status rag_store_delete_range(rag_store *store, rag_cf cf, rag_slice lower, rag_slice upper,

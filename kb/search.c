@@ -104,8 +104,9 @@ static rag_status find_by_content(rag_kb *kb, const rag_version *version, uint32
   return status;
 }
 
-// The revision of a content that is alive in a version: nearly always the content's newest. After a change of metadata,
-// or when gc took the newest, it is found through the document's rows.
+// The revision of a content that is alive in a version: nearly always the content's newest, which the table knows. The
+// table is a hint: the newest may belong to another version (a change of metadata), may be gone (gc), may never have
+// been made (a write that failed, its number given to another document since). Then the document's rows decide.
 static rag_status live_object(rag_kb *kb, const rag_version *version, uint32_t content, rag_kb__object **out,
                               rag_error *err) {
   uint32_t revision = rag_kb__tables_revision(&kb->tables, content);
@@ -115,17 +116,8 @@ static rag_status live_object(rag_kb *kb, const rag_version *version, uint32_t c
     rag_ref_drop(*out);
     *out = NULL;
   }
-  rag_key key;
-  rag_value value = {0};
-  rag_kb__content record;
-  rag_kb__document_entry entry = {0};
-  rag_kb__key_u32(&key, kb->id, content);
-  rag_status status = rag_store_get(kb->store, NULL, RAG_CF_CONTENT, rag_key_slice(&key), &value, err);
-  if (status == RAG_OK && !rag_kb__decode_content(value.slice, &record)) status = RAG_NOT_FOUND;
-  if (status == RAG_NOT_FOUND) status = rag_kb__corrupt(err, RAG_CF_CONTENT, rag_key_slice(&key));
-  if (status == RAG_OK) status = rag_kb__find_document(kb, NULL, version->revisions, record.id, &entry, err);
-  rag_value_free(&value);
-  RAG_TRY(status);
+  rag_kb__document_entry entry;
+  RAG_TRY(find_by_content(kb, version, content, &entry, err));
   if (entry.revision == 0 || entry.content != content)
     return rag_fail(err, RAG_DATA_LOSS, "content %u of knowledge base '%s' is alive in c%u without a live revision",
                     content, kb->name, version->commit);

@@ -160,18 +160,27 @@ typedef struct rag_kb__tag {
   int64_t created_us;
 } rag_kb__tag;
 
+// Tags are many and change seldom: views share the array until one of them makes or deletes a tag.
+typedef struct rag_kb__tags {
+  rag_ref ref;
+  rag_kb__tag items[];
+} rag_kb__tags;
+
 typedef struct rag_kb__view { // immutable once in kb->view or kb->pending
   rag_ref ref;
   rag_kb__state state;
   rag_kb__branch *branches; // by name
   uint32_t branch_count;
-  rag_kb__tag *tags; // by name
+  rag_kb__tag *tags; // by name; tag_owner's items
+  rag_kb__tags *tag_owner;
   uint32_t tag_count;
 } rag_kb__view;
 // What the store says: state, branches, tags (open.c). Owned by the caller.
 RAG_NODISCARD rag_status rag_kb__view_read(rag_kbs *kbs, uint32_t kb, rag_kb__view **out, rag_error *err);
-// A mutable copy with room for one more branch and one more tag; owned until published.
+// A copy with room for one more branch, mutable but for its tags; owned until published.
 RAG_NODISCARD rag_status rag_kb__view_copy(const rag_kb__view *from, rag_kb__view **out, rag_error *err);
+// Gives the view tags of its own, mutable, with room for `room` more.
+RAG_NODISCARD rag_status rag_kb__view_own_tags(rag_kb__view *view, uint32_t room, rag_error *err);
 // The index of a name, or -1; *insert_at (may be NULL) is where it would go.
 int rag_kb__view_find_branch(const rag_kb__view *view, rag_slice name, uint32_t *insert_at);
 int rag_kb__view_find_tag(const rag_kb__view *view, rag_slice name, uint32_t *insert_at);

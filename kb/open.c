@@ -68,11 +68,9 @@ static rag_status add_branch(void *ctx, const rag_ref_info *info) {
 
 static rag_status add_tag(void *ctx, const rag_ref_info *info) {
   view_builder *b = ctx;
-  if (b->view->tag_count + 1 >= b->tag_capacity) {
+  if (b->view->tag_count == b->tag_capacity) {
     uint32_t capacity = b->tag_capacity ? b->tag_capacity * 2 : 8;
-    rag_kb__tag *grown = rag_realloc_array(b->view->tags, capacity, sizeof *grown);
-    if (grown == NULL) return RAG_RESOURCE_EXHAUSTED;
-    b->view->tags = grown;
+    if (rag_kb__view_own_tags(b->view, capacity - b->tag_capacity, NULL) != RAG_OK) return RAG_RESOURCE_EXHAUSTED;
     b->tag_capacity = capacity;
   }
   rag_kb__tag *tag = &b->view->tags[b->view->tag_count++];

@@ -235,6 +235,7 @@ static rag_status ref_create_plan(rag_kb__op *base, rag_txn *txn, rag_error *err
   if (op->tag) {
     if (view->tag_count >= RAG_KB_TAGS_MAX)
       return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "a knowledge base has at most %u tags; delete some", RAG_KB_TAGS_MAX);
+    RAG_TRY(rag_kb__view_own_tags(view, 1, err));
     (void)rag_kb__view_find_tag(view, op->name, &at);
     memmove(&view->tags[at + 1], &view->tags[at], (view->tag_count - at) * sizeof *view->tags);
     rag_kb__tag *tag = &view->tags[at];
@@ -305,6 +306,7 @@ static rag_status ref_delete_plan(rag_kb__op *base, rag_txn *txn, rag_error *err
     if (at < 0)
       return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' has no tag '%.*s'", kb->name, (int)op->name.size,
                       op->name.data);
+    RAG_TRY(rag_kb__view_own_tags(view, 0, err));
     view->tag_count--;
     memmove(&view->tags[at], &view->tags[at + 1], (view->tag_count - (uint32_t)at) * sizeof *view->tags);
     rag_kb__key_name(&key, 't', kb->id, op->name);

@@ -15,31 +15,46 @@ static void view_destroy(rag_ref *ref) {
   rag_kb__view *view = (rag_kb__view *)ref;
   for (uint32_t i = 0; i < view->branch_count; i++) rag_ref_drop(view->branches[i].head);
   rag_free(view->branches);
-  rag_free(view->tags);
+  rag_ref_drop(view->tag_owner);
   rag_free(view);
 }
 
 rag_status rag_kb__view_copy(const rag_kb__view *from, rag_kb__view **out, rag_error *err) {
   uint32_t branch_count = from ? from->branch_count : 0;
-  uint32_t tag_count = from ? from->tag_count : 0;
   rag_kb__view *view = rag_calloc(1, sizeof *view);
   if (view == NULL) return rag_fail_no_memory(err, sizeof *view);
   rag_ref_init(&view->ref, view_destroy);
   view->branches = rag_calloc((size_t)branch_count + 1, sizeof *view->branches);
-  view->tags = rag_calloc((size_t)tag_count + 1, sizeof *view->tags);
-  if (view->branches == NULL || view->tags == NULL) {
+  if (view->branches == NULL) {
     rag_ref_drop(view);
-    return rag_fail_no_memory(err, sizeof *view->branches);
+    return rag_fail_no_memory(err, branch_count * sizeof *view->branches);
   }
   if (from != NULL) {
     view->state = from->state;
     memcpy(view->branches, from->branches, branch_count * sizeof *view->branches);
-    memcpy(view->tags, from->tags, tag_count * sizeof *view->tags);
     for (uint32_t i = 0; i < branch_count; i++) rag_ref_take(view->branches[i].head);
     view->branch_count = branch_count;
-    view->tag_count = tag_count;
+    view->tag_owner = rag_ref_take(from->tag_owner);
+    view->tags = from->tags;
+    view->tag_count = from->tag_count;
   }
   *out = view;
+  return RAG_OK;
+}
+
+static void tags_destroy(rag_ref *ref) {
+  rag_free(ref); // the reference is the block's first member
+}
+
+rag_status rag_kb__view_own_tags(rag_kb__view *view, uint32_t room, rag_error *err) {
+  size_t bytes = sizeof(rag_kb__tags) + ((size_t)view->tag_count + room) * sizeof(rag_kb__tag);
+  rag_kb__tags *owner = rag_calloc(1, bytes);
+  if (owner == NULL) return rag_fail_no_memory(err, bytes);
+  rag_ref_init(&owner->ref, tags_destroy);
+  if (view->tag_count > 0) memcpy(owner->items, view->tags, view->tag_count * sizeof *view->tags);
+  rag_ref_drop(view->tag_owner);
+  view->tag_owner = owner;
+  view->tags = owner->items;
   return RAG_OK;
 }
 

@@ -68,5 +68,9 @@ function(ragd_tests module)
     target_link_libraries(${target} PRIVATE ${ARG_LINK} ragd_cmocka)
     add_test(NAME ${target} COMMAND ${target})
     set_tests_properties(${target} PROPERTIES LABELS ${module} TIMEOUT 300)
+    if(RAGD_SANITIZE STREQUAL "thread") # libraries that are not instrumented; each line there has its reason
+      set_tests_properties(${target} PROPERTIES ENVIRONMENT
+                           "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
+    endif()
   endforeach()
 endfunction()

@@ -529,8 +529,12 @@ static enum MHD_Result to_pool(http_connection *c) {
 static enum MHD_Result dispatch(http_connection *c) {
   c->request.body = rag_buf_slice(&c->body);
   if (c->lane != RAG_LANE_INLINE || c->body.size > HTTP_INLINE_BODY_BYTES_MAX) return to_pool(c);
+  c->request.may_not_wait = true;
   rag_api_handle(c->thread->server->api, &c->request, c->arena, &c->response);
-  return queue_body(c);
+  if (!c->response.wants_worker) return queue_body(c);
+  c->request.may_not_wait = false;
+  c->response = (rag_api_response){.route = c->response.route};
+  return to_pool(c);
 }
 
 static enum MHD_Result answer_stream(http_connection *c) {
@@ -649,8 +653,9 @@ static int timeout_ms(http_thread *thread) {
 }
 
 static void wait_for_events(http_thread *thread, int ms) {
-  struct pollfd look[2 + HTTP_LINGER_MAX] = {{.fd = thread->epoll_fd, .events = POLLIN},
-                                             {.fd = thread->wake_fd, .events = POLLIN}};
+  struct pollfd look[2 + HTTP_LINGER_MAX];
+  look[0] = (struct pollfd){.fd = thread->epoll_fd, .events = POLLIN};
+  look[1] = (struct pollfd){.fd = thread->wake_fd, .events = POLLIN};
   for (unsigned i = 0; i < thread->linger_count; i++)
     look[2 + i] = (struct pollfd){.fd = thread->linger_fds[i], .events = POLLIN};
   if (poll(look, 2 + thread->linger_count, ms) <= 0) return;

@@ -268,6 +268,25 @@ void http_enter(http_connection *connection, http_phase phase, uint64_t now_ns) 
   connection->baseline = false;
 }
 
+// A client that has closed its sending side has left, as libmicrohttpd too takes it once it reads the end.
+static bool client_left(const http_connection *connection) {
+  struct pollfd look = {.fd = connection->fd, .events = POLLRDHUP};
+  return poll(&look, 1, 0) == 1 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+static bool unread(const http_connection *connection) {
+  int bytes = 0;
+  return ioctl(connection->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+// Bytes and the end of a connection that arrive together are one event; libmicrohttpd reads the bytes, sees that there
+// are no more for now, and waits for an event that will not come. Closing our side too makes one.
+static bool close_left(http_connection *connection) {
+  if (!client_left(connection) || unread(connection)) return false;
+  shutdown(connection->fd, SHUT_RDWR); // what is still to be sent is sent
+  return true;
+}
+
 static void close_slow(http_connection *connection, const char *why) {
   rag_log(RAG_LOG_INFO, "http.slow_client", "reason=%s fd=%d", why, connection->fd);
   connection->linger = false;
@@ -314,11 +333,11 @@ static void sweep_idle(http_connection *connection, uint64_t now_ns) {
 static void sweep_one(http_connection *connection, uint64_t now_ns) {
   const rag_server_options *options = &connection->thread->server->options;
   uint64_t in_phase_ns = now_ns > connection->phase_ns ? now_ns - connection->phase_ns : 0;
+  // Half a second before the first look: busy connections cost no system call.
+  if (connection->phase == HTTP_IDLE && in_phase_ns < NS_PER_S / 2) return;
+  if (connection->phase != HTTP_SENDING && connection->phase != HTTP_WORKING && close_left(connection)) return;
   switch (connection->phase) {
-  case HTTP_IDLE:
-    // A second before the first look: busy connections cost no system call.
-    if (in_phase_ns >= NS_PER_S / 2) sweep_idle(connection, now_ns);
-    break;
+  case HTTP_IDLE: sweep_idle(connection, now_ns); break;
   case HTTP_HEADERS:
     if (in_phase_ns >= options->header_timeout_s * NS_PER_S) close_slow(connection, "headers");
     break;
@@ -335,13 +354,7 @@ static void sweep_one(http_connection *connection, uint64_t now_ns) {
   }
 }
 
-// A suspended connection is in no epoll set: look whether its client is still there. A client that has closed its
-// sending side has left, as libmicrohttpd too takes it once it reads again.
-static bool client_left(const http_connection *connection) {
-  struct pollfd look = {.fd = connection->fd, .events = POLLRDHUP};
-  return poll(&look, 1, 0) == 1 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-}
-
+// A suspended connection is in no epoll set: look whether its client is still there.
 static void sweep_working(http_connection *connection) {
   connection->baseline = false; // a window begins when it is the client's turn again
   if (!client_left(connection)) return;
@@ -351,8 +364,7 @@ static void sweep_working(http_connection *connection) {
 
 static bool idle_now(const http_connection *connection) {
   if (connection->active) return false;
-  int unread = 0;
-  return ioctl(connection->fd, FIONREAD, &unread) == 0 && unread == 0 && !unsent(connection->fd);
+  return !unread(connection) && !unsent(connection->fd);
 }
 
 void http_sweep(http_thread *thread, uint64_t now_ns) {

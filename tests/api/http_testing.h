@@ -7,6 +7,7 @@
 // Fake routes (method does not matter but for DELETE, which is 405 everywhere):
 //   /echo  inline   answers "<method> <target> <body>"     /pool  the same by a worker
 //   /hold  inline   waits for the gate                     /work  the same by a worker
+//   /later inline   asks for a worker, then answers like /pool
 //   /big?N          N bytes 'x'                            /denied, /none  refused by admit: 401, 404
 //   /in    stream   reads all, answers the byte count      /lines  stream: a line of 1,000 bytes a read, then the count
 //   /out?N stream   N bytes, a pattern                     /early  stream: answers 404 without reading
@@ -125,6 +126,10 @@ void rag_api_handle(rag_api *api, const rag_api_request *request, rag_arena *are
   RAG_UNUSED(api);
   *out = (rag_api_response){.http_status = 200, .content_type = "text/plain", .route = "Fake/Echo"};
   gate_count(&gate.handled);
+  if (fake_is(request, "/later") && request->may_not_wait) {
+    out->wants_worker = true;
+    return;
+  }
   if (fake_is(request, "/hold") || fake_is(request, "/work")) gate_wait();
   if (fake_is(request, "/big")) {
     size_t size = fake_number(request);

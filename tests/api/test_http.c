@@ -16,6 +16,9 @@ static void answers_by_each_lane(void **state) {
   r = ask(f, "POST /pool HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
   assert_string_equal(r.body.data, "POST /pool hello");
   rag_buf_free(&r.body);
+  r = ask(f, "POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"); // begun inline, done by a worker
+  assert_string_equal(r.body.data, "POST /later hello");
+  rag_buf_free(&r.body);
   r = ask(f, "POST /pool HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
              "3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nTrailer: 1\r\n\r\n");
   assert_string_equal(r.body.data, "POST /pool hello");

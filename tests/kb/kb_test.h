@@ -243,4 +243,52 @@ static inline const char *kb_test_job(kb_fixture *f, uint64_t id) {
   return result;
 }
 
+// ---------------------------------------------------------------------------------------------- what a call leaves behind
+
+// As FAILS, and the error names the request field.
+#define FAILS_FIELD(expr, expected, at, part)                                                                          \
+  do {                                                                                                                 \
+    FAILS(expr, expected, part);                                                                                       \
+    if (strcmp(err.field, (at)) != 0)                                                                                  \
+      fail_msg("%s:%d: %s: field '%s' instead of '%s': %s", __FILE__, __LINE__, #expr, err.field, (at), err.message);  \
+  } while (0)
+
+static inline rag_kb_info kb_test_describe(rag_kb *kb) { // the numbers alone
+  rag_error err = {0};
+  rag_kb_info info = {0};
+  OK(rag_kb_describe(kb, &info, &err));
+  rag_kb_info_free(&info);
+  return info;
+}
+
+// Everything that a call could leave behind: numbers given out, the head, bytes written, rows in memory.
+typedef struct kb_test_footprint {
+  uint64_t commits, revisions, contents, documents, chunks, bytes, groups, vectors;
+  char head[16];
+} kb_test_footprint;
+
+static inline kb_test_footprint kb_test_footprint_of(kb_fixture *f, rag_kb *kb) {
+  rag_kb_info info = kb_test_describe(kb);
+  rag_store_stats store;
+  rag_kbs_stats kbs;
+  rag_store_stats_get(f->store, &store);
+  rag_kbs_stats_get(f->kbs, &kbs);
+  kb_test_footprint p = {info.commits, info.revisions,      info.contents, info.documents,
+                         info.chunks,  store.bytes_written, store.groups,  kbs.vector_bytes, {0}};
+  memcpy(p.head, info.head, sizeof p.head);
+  return p;
+}
+
+static inline void kb_test_same_footprint(kb_test_footprint a, kb_test_footprint b) {
+  assert_string_equal(a.head, b.head);
+  assert_int_equal(a.commits, b.commits);
+  assert_int_equal(a.revisions, b.revisions);
+  assert_int_equal(a.contents, b.contents);
+  assert_int_equal(a.documents, b.documents);
+  assert_int_equal(a.chunks, b.chunks);
+  assert_int_equal(a.bytes, b.bytes);
+  assert_int_equal(a.groups, b.groups);
+  assert_int_equal(a.vectors, b.vectors);
+}
+
 #endif

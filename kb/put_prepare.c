@@ -64,14 +64,17 @@ static rag_status check_chunks(const rag_kb *kb, const rag_document_input *in, s
     const rag_chunk_input *chunk = &in->chunks[i];
     snprintf(field, sizeof field, "documents[%zu].chunks[%u].vector", index, i);
     if (chunk->vector != NULL) RAG_TRY(check_vector(kb, chunk->vector, chunk->vector_dimension, field, err));
+    snprintf(field, sizeof field, "chunks[%u].text", i);
+    RAG_TRY(check_utf8(chunk->text, index, field, err));
+    snprintf(field, sizeof field, "chunks[%u].metadata", i);
+    RAG_TRY(check_size(chunk->metadata.size, RAG_DOCUMENT_METADATA_BYTES_MAX, index, field, err));
+    RAG_TRY(check_utf8(chunk->metadata, index, field, err));
+    snprintf(field, sizeof field, "documents[%zu].chunks[%u].metadata", index, i);
+    if (!rag_kb__metadata_plausible(chunk->metadata))
+      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object", field);
     snprintf(field, sizeof field, "documents[%zu].chunks[%u]", index, i);
     if (chunk->vector == NULL && blank(chunk->text))
       return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has neither text nor vector; give one of them", field);
-    if (rag_utf8_bad_offset(chunk->text.data, chunk->text.size) != chunk->text.size)
-      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "the text of %s is not valid UTF-8", field);
-    if (chunk->metadata.size > RAG_DOCUMENT_METADATA_BYTES_MAX || !rag_kb__metadata_plausible(chunk->metadata))
-      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "the metadata of %s must be a JSON object of at most %u bytes",
-                            field, RAG_DOCUMENT_METADATA_BYTES_MAX);
   }
   return RAG_OK;
 }

@@ -6,6 +6,7 @@
 //            its chunk numbers, so that text that comes back is not indexed again.
 //   state:   content, metadata, source URI, effective time. Equal state is the same revision: an unchanged document.
 //   The source's modification time is in neither: a touched but equal file is unchanged.
+#include "kb/chunk_internal.h"
 #include "kb/put_internal.h"
 
 #include <stdio.h>
@@ -47,9 +48,10 @@ static rag_status check_vector(const rag_kb *kb, const float *vector, uint32_t d
   return rag_vector_check(vector, dimension, kb->metric, field, err);
 }
 
-static bool blank(rag_slice s) {
-  for (size_t i = 0; i < s.size; i++)
-    if (s.data[i] != ' ' && s.data[i] != '\n' && s.data[i] != '\t' && s.data[i] != '\r') return false;
+// As the chunker sees it: a text of any white space alone gives no chunk, and nothing could ever find it.
+static bool blank(rag_slice s) { // valid UTF-8
+  for (size_t at = 0, size; at < s.size; at += size)
+    if (!rag_chunk__is_space(rag_utf8_decode(s.data + at, s.size - at, &size))) return false;
   return true;
 }
 

@@ -248,10 +248,16 @@ out:
 
 // ---------------------------------------------------------------------------------------------- cutting
 
-static rag_status cut_text(rag_kb__put_op *op, rag_kb__prepared *document, rag_error *err) {
+static rag_status cut_text(rag_kb__put_op *op, rag_kb__prepared *document, uint32_t index, rag_error *err) {
   rag_span *spans = NULL;
   uint32_t count = 0;
-  RAG_TRY(rag_chunk_text(&op->config->config.chunking, document->text, &spans, &count, err));
+  rag_status status = rag_chunk_text(&op->config->config.chunking, document->text, &spans, &count, err);
+  if (status != RAG_OK) {
+    char field[RAG_ERROR_FIELD_MAX];
+    snprintf(field, sizeof field, "documents[%u].text", index);
+    if (status == RAG_INVALID_ARGUMENT && err != NULL) return rag_fail_field(err, status, field, "%s: %s", field, err->message);
+    return status;
+  }
   document->chunks = rag_arena_calloc(op->arena, (size_t)count + 1, sizeof *document->chunks);
   if (document->chunks != NULL)
     for (uint32_t i = 0; i < count; i++)
@@ -313,7 +319,24 @@ static rag_status take_chunks(rag_kb__put_op *op, rag_kb__prepared *document, ra
   return RAG_OK;
 }
 
-static rag_status cut(rag_kb__put_op *op, rag_kb__prepared *document, rag_error *err) {
+// The embedder's own refusal could not name the document.
+static rag_status check_embeddable(const rag_kb__put_op *op, const rag_kb__prepared *document, uint32_t index,
+                                   rag_error *err) {
+  if (op->op.kb->embedder == NULL) return RAG_OK;
+  for (uint32_t i = 0; i < document->chunk_count; i++) {
+    size_t size = document->chunks[i].end - document->chunks[i].start;
+    if (size <= RAG_EMBED_TEXT_BYTES_MAX) continue;
+    char field[RAG_ERROR_FIELD_MAX];
+    if (document->input->chunk_count > 0) snprintf(field, sizeof field, "documents[%u].chunks[%u].text", index, i);
+    else snprintf(field, sizeof field, "documents[%u].text", index);
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
+                          "%s gives a chunk of %zu bytes; at most %u can be embedded at once: cut it into smaller chunks",
+                          field, size, RAG_EMBED_TEXT_BYTES_MAX);
+  }
+  return RAG_OK;
+}
+
+static rag_status cut_document(rag_kb__put_op *op, rag_kb__prepared *document, uint32_t index, rag_error *err) {
   const rag_document_input *in = document->input;
   document->text = document->body = in->text;
   document->cut = true;
@@ -325,7 +348,12 @@ static rag_status cut(rag_kb__put_op *op, rag_kb__prepared *document, rag_error 
     document->chunk_count = 1;
     return copy_vector(op, in->vector, &document->chunks[0].vector, err);
   }
-  return cut_text(op, document, err);
+  return cut_text(op, document, index, err);
+}
+
+static rag_status cut(rag_kb__put_op *op, rag_kb__prepared *document, uint32_t index, rag_error *err) {
+  RAG_TRY(cut_document(op, document, index, err));
+  return check_embeddable(op, document, index, err);
 }
 
 // ---------------------------------------------------------------------------------------------- embedding
@@ -504,10 +532,7 @@ rag_status rag_kb__put_prepare(rag_kb__put_op *op, rag_error *err) {
   for (uint32_t i = 0; i < op->put->document_count; i++) {
     rag_kb__prepared *document = &op->documents[i];
     RAG_TRY(rag_kb__put_look_up(op, NULL, op->seen_head->revisions, document, err));
-    if (!document->cut && (op->cut_all || document->same_content.revision == 0)) {
-      rag_status status = cut(op, document, err);
-      if (status != RAG_OK) return rag_error_prefix(err, "documents[%u]", i), status;
-    }
+    if (!document->cut && (op->cut_all || document->same_content.revision == 0)) RAG_TRY(cut(op, document, i, err));
   }
   RAG_TRY(embed(op, err));
   if (op->put->prune == RAG_PRUNE_SOURCE) RAG_TRY(find_pruned(op, err));

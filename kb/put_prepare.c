@@ -232,8 +232,9 @@ rag_status rag_kb__put_look_up(rag_kb__put_op *op, rag_txn *txn, const rag_bitma
       goto out;
     }
     entry.revision = revision;
-    if (document->live.revision == 0 && rag_bitmap_has(revisions, revision)) document->live = entry;
-    if (scanned >= RAG_KB__REUSE_SCAN_MAX) continue;
+    bool live = document->live.revision == 0 && rag_bitmap_has(revisions, revision);
+    if (live) document->live = entry;
+    if (scanned >= RAG_KB__REUSE_SCAN_MAX && !live) continue;
     if (document->equal.revision == 0 && rag_digest_equal(&entry.state_digest, &document->state_digest))
       document->equal = entry;
     if (document->same_content.revision == 0 && rag_digest_equal(&entry.content_digest, &document->content_digest))

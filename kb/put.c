@@ -367,6 +367,16 @@ rag_status rag_kb_put(rag_kb *kb, const rag_write *write, const rag_put *put, ra
   rag_status status;
   RAG_TRY(rag_kb__write_check(write, err));
   RAG_TRY(rag_store_writable(kb->store, err));
+  if (!atomic_load_explicit(&kb->deleted, memory_order_relaxed)) {
+    // Before anything is looked up: a replay embeds nothing, and needs not be possible again. Checked again in order.
+    bool found = false;
+    RAG_TRY(rag_kb__idempotency_find(kb->store, NULL, kb->id, write, &found, &op.op.result, err));
+    if (found) {
+      op.op.result.replayed = true;
+      *out = op.op.result;
+      return RAG_OK;
+    }
+  }
   op.arena = rag_arena_create(0);
   if (op.arena == NULL) return rag_fail_no_memory(err, 0);
   op.config = rag_kb__config(kb);

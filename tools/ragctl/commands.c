@@ -1,0 +1,346 @@
+// THE table of commands. Parsing, --help of each command and group, and the suggestions for misspelt names follow it.
+#include "tools/ragctl/ctl.h"
+
+#include <stdio.h>
+
+#define BRANCH                                                                                                         \
+  { "branch", 'b', "BRANCH", "the branch to write to [main]" }
+#define MESSAGE                                                                                                        \
+  { "message", 'm', "TEXT", "why: the commit's message" }
+#define AUTHOR                                                                                                         \
+  { "author", 0, "NAME", "who [$RAGD_AUTHOR, else the user's name]" }
+#define PARENT                                                                                                         \
+  { "expect-parent", 0, "REF", "fail when the branch has moved on since and both touched a document" }
+#define AT                                                                                                             \
+  { "at", 0, "REF", "the version: a branch, a tag, c42, main~3, main@2026-01-31T00:00:00Z [main]" }
+#define NO_WAIT                                                                                                        \
+  { "no-wait", 0, NULL, "leave the job running and print its number" }
+#define YES                                                                                                            \
+  { "yes", 'y', NULL, "do not ask" }
+#define LIMIT                                                                                                          \
+  { "limit", 'n', "N", "at most so many" }
+
+#define SETTINGS                                                                                                       \
+  {"description", 0, "TEXT", "for people"}, {"language", 0, "TAG", "of the texts, as in `en`"},                        \
+      {"chunking", 0, "METHOD", "structure (headings, paragraphs, sentences), whole or fixed"},                        \
+      {"max-tokens", 0, "N", "longest chunk"}, {"overlap-tokens", 0, "N", "shared by neighbouring chunks"}, {          \
+    "engine", 0, "NAME", "index engine: auto, flat"                                                                    \
+  }
+
+const ctl_command ctl_commands[] = {
+    {"kb create",
+     "NAME",
+     "create a knowledge base",
+     "With a model the text is embedded here; with --dimension instead, vectors come with the documents.",
+     1,
+     1,
+     true,
+     {{"model", 0, "MODEL", "embedding model [hash-384]"},
+      {"dimension", 0, "N", "of vectors that come from the client; then there is no model"},
+      {"metric", 0, "METRIC", "cosine, ip or l2 [cosine]"},
+      SETTINGS},
+     ctl_run_kb_create},
+    {"kb list", "", "list knowledge bases", NULL, 0, 0, false, {LIMIT}, ctl_run_kb_list},
+    {"kb show", "KB", "settings and sizes of a knowledge base", NULL, 1, 1, false, {{0}}, ctl_run_kb_show},
+    {"kb update",
+     "KB",
+     "change settings",
+     "New chunking applies to texts that are put from now on.",
+     1,
+     1,
+     false,
+     {SETTINGS},
+     ctl_run_kb_update},
+    {"kb delete",
+     "KB",
+     "delete a knowledge base and its whole history",
+     NULL,
+     1,
+     1,
+     false,
+     {YES, NO_WAIT},
+     ctl_run_kb_delete},
+    {"kb export",
+     "KB FILE|-",
+     "write a knowledge base with its history to a file",
+     NULL,
+     2,
+     2,
+     false,
+     {{0}},
+     ctl_run_kb_export},
+    {"kb import",
+     "FILE|-",
+     "create a knowledge base from an exported file",
+     NULL,
+     1,
+     1,
+     true,
+     {{"name", 0, "NAME", "instead of the exported one's"}},
+     ctl_run_kb_import},
+
+    {"put",
+     "KB PATH...",
+     "put files, folders or NDJSON documents: one commit",
+     "PATH is a text file, a folder (with what is below it), an NDJSON file (.ndjson, .jsonl: a document a line, with\n"
+     "id, text, title, metadata, source_uri, ...) or - (NDJSON from standard input).\n"
+     "\n"
+     "A file's id is its path below the given folder, a Markdown file's title its first heading, and its source_uri "
+     "the\n"
+     "id after --source: so a folder that is moved as a whole is unchanged. Hidden files, empty files and files that\n"
+     "are not UTF-8 text are left out of folders, and said to be. Documents that did not change cost nothing.\n"
+     "\n"
+     "What fits one request (30 MiB) is one commit; more becomes several, and a line says so.",
+     2,
+     UINT32_MAX,
+     false,
+     {BRANCH,
+      MESSAGE,
+      AUTHOR,
+      PARENT,
+      {"prune", 0, "WHAT", "also remove what is not given: none, source (of the given sources), all [none]"},
+      {"prefix", 0, "TEXT", "put before each id of a file"},
+      {"source", 0, "URI", "put before each source_uri of a file, as in https://example.org/docs/"},
+      {"ext", 0, "LIST", "of folders take files with these extensions alone, as in md,txt"}},
+     ctl_run_put},
+    {"sync",
+     "KB FOLDER",
+     "make a branch equal to a folder: put its files, remove the rest",
+     "The same as `put KB FOLDER --prune all`.",
+     2,
+     2,
+     false,
+     {BRANCH,
+      MESSAGE,
+      AUTHOR,
+      PARENT,
+      {"prefix", 0, "TEXT", "put before each id"},
+      {"source", 0, "URI", "put before each source_uri"},
+      {"ext", 0, "LIST", "take files with these extensions alone, as in md,txt"}},
+     ctl_run_sync},
+    {"import",
+     "KB FILE|-",
+     "stream any number of NDJSON documents, in commits of a batch each",
+     "For loads that no single request can hold. An import that breaks off keeps the commits that it made; sent "
+     "again,\n"
+     "what is there already is unchanged and costs nothing.",
+     2,
+     2,
+     false,
+     {BRANCH, MESSAGE, AUTHOR, {"batch", 0, "N", "documents in one commit"}},
+     ctl_run_import},
+    {"get",
+     "KB ID",
+     "print a document",
+     NULL,
+     2,
+     2,
+     false,
+     {AT, {"text", 0, NULL, "only the text, as it is"}},
+     ctl_run_get},
+    {"ls", "KB", "list the documents of a version", NULL, 1, 1, false, {AT, LIMIT}, ctl_run_ls},
+    {"rm",
+     "KB ID...",
+     "delete documents: one commit",
+     "Older versions keep them; see `ragctl purge` to erase.",
+     2,
+     UINT32_MAX,
+     false,
+     {BRANCH, MESSAGE, AUTHOR, PARENT},
+     ctl_run_rm},
+    {"patch",
+     "KB ID JSON|@FILE",
+     "change a document's metadata; nothing is embedded again",
+     "JSON is a merge patch (RFC 7386): {\"lang\": \"en\", \"draft\": null} sets lang and removes draft.",
+     3,
+     3,
+     false,
+     {BRANCH, MESSAGE, AUTHOR, PARENT},
+     ctl_run_patch},
+    {"purge",
+     "KB ID...",
+     "erase documents from every version, with a receipt",
+     NULL,
+     2,
+     UINT32_MAX,
+     false,
+     {YES, NO_WAIT},
+     ctl_run_purge},
+
+    {"search",
+     "KB QUERY...",
+     "search a version by text",
+     "Several words need no quotes. With --vector the query is a JSON array of numbers.",
+     1,
+     UINT32_MAX,
+     false,
+     {AT,
+      {"k", 'k', "N", "hits [10]"},
+      {"offset", 0, "N", "skip the first N"},
+      {"min-score", 0, "X", "leave out what scores lower"},
+      {"mode", 0, "MODE", "how to rank [the best that there is]"},
+      {"exact", 0, NULL, "score everything: equal requests give equal bits"},
+      {"include", 0, "LIST", "of text, metadata, vector, scores, plan [text,metadata,scores]"},
+      {"min-commit", 0, "COMMIT", "answer at least as new as this commit"},
+      {"timeout-ms", 0, "N", "how long to wait for --min-commit"},
+      {"vector", 0, "JSON", "search by this vector"},
+      {"lines", 0, "N", "lines of text to show for each hit [3]"}},
+     ctl_run_search},
+
+    {"log",
+     "KB [REF]",
+     "the commits of a branch, newest first",
+     NULL,
+     1,
+     2,
+     false,
+     {{"oneline", 0, NULL, "a line for each commit"}, LIMIT},
+     ctl_run_log},
+    {"show", "KB [REF]", "a commit and what it changed", NULL, 1, 2, false, {{0}}, ctl_run_show},
+    {"diff",
+     "KB FROM [TO]",
+     "what differs between two versions",
+     "TO is main when it is not given.",
+     2,
+     3,
+     false,
+     {{"text", 0, NULL, "with unified diffs of the texts"}, {"stat", 0, NULL, "counts alone"}},
+     ctl_run_diff},
+    {"branch list", "KB", "list branches", NULL, 1, 1, false, {{0}}, ctl_run_branch_list},
+    {"branch create",
+     "KB NAME [FROM]",
+     "create a branch",
+     "FROM is any ref, and main when it is not given.",
+     2,
+     3,
+     false,
+     {{0}},
+     ctl_run_branch_create},
+    {"branch delete", "KB NAME", "delete a branch", NULL, 2, 2, false, {{0}}, ctl_run_branch_delete},
+    {"tag list", "KB", "list tags", NULL, 1, 1, false, {{0}}, ctl_run_tag_list},
+    {"tag create",
+     "KB NAME [FROM]",
+     "give a version a fixed name",
+     "FROM is any ref, and main when it is not given.",
+     2,
+     3,
+     false,
+     {{0}},
+     ctl_run_tag_create},
+    {"tag delete", "KB NAME", "delete a tag", NULL, 2, 2, false, {{0}}, ctl_run_tag_delete},
+    {"merge",
+     "KB FROM",
+     "merge a version into a branch",
+     "Documents that both sides changed since they parted are conflicts: with the strategy fail they are listed and\n"
+     "nothing is merged; with ours the branch's version of them is kept, with theirs FROM's is taken.",
+     2,
+     2,
+     false,
+     {{"into", 0, "BRANCH", "the branch to merge into [main]"},
+      {"strategy", 0, "NAME", "fail, ours or theirs [fail]"},
+      MESSAGE,
+      AUTHOR},
+     ctl_run_merge},
+    {"rollback",
+     "KB REF",
+     "a new commit with the content of an older version",
+     "History is kept.",
+     2,
+     2,
+     false,
+     {BRANCH, MESSAGE, AUTHOR},
+     ctl_run_rollback},
+    {"gc",
+     "KB",
+     "drop old versions and what only they need",
+     "Heads, tags and merge bases are always kept. Give at least one of the two; whichever keeps more counts.",
+     1,
+     1,
+     false,
+     {{"keep-commits", 0, "N", "newest commits of each branch"}, {"keep-days", 0, "N", "commits so young"}, NO_WAIT},
+     ctl_run_gc},
+
+    {"jobs list", "", "list jobs, newest first", NULL, 0, 0, false, {LIMIT}, ctl_run_jobs_list},
+    {"jobs show", "ID", "a job's state", NULL, 1, 1, false, {{0}}, ctl_run_jobs_show},
+    {"jobs pause", "ID", "pause a job", NULL, 1, 1, false, {{0}}, ctl_run_jobs_pause},
+    {"jobs resume", "ID", "resume a paused job", NULL, 1, 1, false, {{0}}, ctl_run_jobs_resume},
+    {"jobs cancel", "ID", "cancel a job", NULL, 1, 1, false, {{0}}, ctl_run_jobs_cancel},
+    {"jobs wait",
+     "ID",
+     "wait until a job has ended",
+     "Without a server, it is run here.",
+     1,
+     1,
+     false,
+     {{0}},
+     ctl_run_jobs_wait},
+    {"key create",
+     "NAME",
+     "create an API key; its secret is printed once",
+     "Once a key exists, every request needs one. The first must be an admin's.",
+     1,
+     1,
+     true,
+     {{"role", 0, "ROLE", "read, write or admin [read]"},
+      {"kb", 0, "KB", "only for this knowledge base; may be given more than once"},
+      {"expires", 0, "TIME", "RFC 3339, as in 2027-01-31T00:00:00Z [never]"}},
+     ctl_run_key_create},
+    {"key list", "", "list API keys, without their secrets", NULL, 0, 0, false, {{0}}, ctl_run_key_list},
+    {"key delete", "ID", "delete an API key", NULL, 1, 1, false, {{0}}, ctl_run_key_delete},
+    {"status", "", "the server: version, sizes, whether it takes writes", NULL, 0, 0, false, {{0}}, ctl_run_status},
+};
+const size_t ctl_command_count = RAG_COUNT_OF(ctl_commands);
+
+static const char globals[] =
+    "      --url URL              the server [$RAGD_URL, else " CTL_URL_DEFAULT "]\n"
+    "      --data DIR             a data directory: through the server that holds it, else in process [$RAGD_DATA]\n"
+    "      --api-key-file FILE    a file that holds the API key [$RAGD_API_KEY_FILE]\n"
+    "      --json                 print the server's answer, unchanged\n"
+    "  -h, --help                 this text\n";
+
+static void print_option(const ctl_option *option) {
+  char left[64];
+  snprintf(left, sizeof(left), "--%s%s%s", option->name, option->argument ? " " : "",
+           option->argument ? option->argument : "");
+  if (option->letter) printf("  -%c, %-22s %s\n", option->letter, left, option->help);
+  else printf("      %-22s %s\n", left, option->help);
+}
+
+void ctl_print_help(const ctl_command *command) {
+  printf("usage: ragctl [--url URL | --data DIR] [--json] %s%s%s%s\n\n", command->name, *command->arguments ? " " : "",
+         command->arguments, command->options[0].name ? " [options]" : "");
+  printf("%c%s.\n", command->summary[0] - 'a' + 'A', command->summary + 1);
+  if (command->details) printf("\n%s\n", command->details);
+  if (command->options[0].name) {
+    puts("\nOptions, with [defaults]");
+    for (const ctl_option *o = command->options; o < command->options + CTL_OPTIONS_MAX && o->name; o++)
+      print_option(o);
+  }
+  printf("\nOptions of every command\n%s", globals);
+}
+
+static void print_summary(const ctl_command *command) {
+  char left[64];
+  snprintf(left, sizeof(left), "%s %s", command->name, command->arguments);
+  printf("  %-30s %s\n", left, command->summary);
+}
+
+void ctl_print_group(const char *group) {
+  size_t size = strlen(group);
+  printf("usage: ragctl [options] %s COMMAND\n\n", group);
+  for (size_t i = 0; i < ctl_command_count; i++)
+    if (strncmp(ctl_commands[i].name, group, size) == 0 && ctl_commands[i].name[size] == ' ')
+      print_summary(&ctl_commands[i]);
+  printf("\n`ragctl %s COMMAND --help` says more.\n", group);
+}
+
+void ctl_print_all(void) {
+  puts("ragctl " RAGD_VERSION ": versioned knowledge bases, from the command line.\n\n"
+       "usage: ragctl [--url URL | --data DIR] [--api-key-file FILE] [--json] COMMAND\n\n"
+       "Commands");
+  for (size_t i = 0; i < ctl_command_count; i++) print_summary(&ctl_commands[i]);
+  printf("\nOptions\n%s      --version              the version\n", globals);
+  puts("\nA REF names a version: a branch, a tag, a commit (c42), main~3, main@2026-01-31T00:00:00Z.\n"
+       "Exit status: 0 done, 1 failed, 2 wrong usage, 3 a gate or an objective does not hold.\n"
+       "`ragctl COMMAND --help` says more about a command.");
+}

@@ -7,29 +7,41 @@
 
 #include <time.h>
 
+// One block with the hits: an answer is made and freed by two calls of the allocator.
 typedef struct search_pins {
   rag_index_view *view;
-  rag_kb__object **objects;
-  rag_value *chunk_rows; // for chunk metadata
-  uint32_t count;
   rag_kb *kb;
+  uint32_t count; // pinned
+  rag_hit *hits;
+  struct pinned_hit {
+    rag_kb__object *object;
+    rag_value chunk_row; // for chunk metadata
+  } *pinned;
 } search_pins;
+
+static search_pins *pins_create(rag_kb *kb, rag_index_view *view, uint32_t count) {
+  size_t bytes = sizeof(search_pins) + count * (sizeof(rag_hit) + sizeof(struct pinned_hit));
+  search_pins *pins = rag_calloc(1, bytes);
+  if (pins == NULL) return NULL;
+  pins->view = rag_ref_take(view);
+  pins->kb = rag_ref_take(kb);
+  pins->pinned = (struct pinned_hit *)(pins + 1); // both have pointers first: aligned
+  pins->hits = (rag_hit *)(pins->pinned + count);
+  return pins;
+}
 
 void rag_search_result_free(rag_search_result *result) {
   if (result == NULL) return;
   search_pins *pins = result->pins;
   if (pins != NULL) {
     for (uint32_t i = 0; i < pins->count; i++) {
-      rag_ref_drop(pins->objects[i]);
-      if (pins->chunk_rows != NULL) rag_value_free(&pins->chunk_rows[i]);
+      rag_ref_drop(pins->pinned[i].object);
+      rag_value_free(&pins->pinned[i].chunk_row);
     }
-    rag_free(pins->objects);
-    rag_free(pins->chunk_rows);
     rag_ref_drop(pins->view);
     rag_ref_drop(pins->kb);
     rag_free(pins);
   }
-  rag_free(result->hits);
   *result = (rag_search_result){0};
 }
 
@@ -131,8 +143,8 @@ static rag_status fill_hit(rag_kb *kb, const rag_search *search, const rag_versi
     return rag_fail(err, RAG_DATA_LOSS, "chunk %u of knowledge base '%s' has no row", from->ordinal, kb->name);
   rag_kb__object *object = NULL;
   RAG_TRY(live_object(kb, version, row.content, &object, err));
-  pins->objects[pins->count] = object;
-  rag_value *chunk_row = &pins->chunk_rows[pins->count++];
+  struct pinned_hit *pinned = &pins->pinned[pins->count++];
+  pinned->object = object;
   const rag_slice body = object->content.body;
   if (row.end < row.start || row.end > body.size)
     return rag_fail(err, RAG_DATA_LOSS, "chunk %u of knowledge base '%s' reaches past its content", from->ordinal,
@@ -155,8 +167,8 @@ static rag_status fill_hit(rag_kb *kb, const rag_search *search, const rag_versi
       rag_key key;
       rag_kb__chunk chunk;
       rag_kb__key_u32(&key, kb->id, from->ordinal);
-      RAG_TRY(rag_store_get(kb->store, NULL, RAG_CF_CHUNK, rag_key_slice(&key), chunk_row, err));
-      if (!rag_kb__decode_chunk(chunk_row->slice, &chunk)) return rag_kb__corrupt(err, RAG_CF_CHUNK, rag_key_slice(&key));
+      RAG_TRY(rag_store_get(kb->store, NULL, RAG_CF_CHUNK, rag_key_slice(&key), &pinned->chunk_row, err));
+      if (!rag_kb__decode_chunk(pinned->chunk_row.slice, &chunk)) return rag_kb__corrupt(err, RAG_CF_CHUNK, rag_key_slice(&key));
       hit->chunk_metadata = chunk.metadata;
     }
   }
@@ -167,6 +179,7 @@ static rag_status fill_hit(rag_kb *kb, const rag_search *search, const rag_versi
 static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err) {
   uint64_t start_ns = rag_clock_monotonic_ns();
   rag_version *version = NULL;
+  rag_index_view *view = NULL;
   rag_search_result result = {.space = kb->fingerprint, .dimension = kb->dimension};
   rag_index_hit few[64], *found = few;
   float small[1024], *vector = small;
@@ -185,15 +198,8 @@ static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_r
     status = rag_fail_no_memory(err, kb->dimension * sizeof *vector);
     goto out;
   }
-  search_pins *pins = rag_calloc(1, sizeof *pins);
-  if (pins == NULL) {
-    status = rag_fail_no_memory(err, sizeof *pins);
-    goto out;
-  }
-  result.pins = pins;
-  pins->kb = rag_ref_take(kb);
   RAG_TRY_OUT(query_vector(kb, search, vector, err));
-  pins->view = rag_index_pin(kb->index);
+  view = rag_index_pin(kb->index);
   rag_index_query query = {
       .vector = vector,
       .k = wanted,
@@ -203,28 +209,29 @@ static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_r
       .exact = search->exact,
       .deadline_ns = search->deadline_ns,
   };
-  RAG_TRY_OUT(rag_index_search(pins->view, &query, found, &count, &result.plan, err));
+  RAG_TRY_OUT(rag_index_search(view, &query, found, &count, &result.plan, err));
 
   uint32_t first = RAG_MIN(search->offset, count);
   result.count = count - first;
-  result.hits = rag_calloc((size_t)result.count + 1, sizeof *result.hits);
-  pins->objects = rag_calloc((size_t)result.count + 1, sizeof(rag_kb__object *));
-  pins->chunk_rows = rag_calloc((size_t)result.count + 1, sizeof *pins->chunk_rows);
-  if (result.hits == NULL || pins->objects == NULL || pins->chunk_rows == NULL) {
-    status = rag_fail_no_memory(err, result.count * sizeof *result.hits);
+  search_pins *pins = pins_create(kb, view, result.count);
+  if (pins == NULL) {
+    status = rag_fail_no_memory(err, result.count * sizeof(rag_hit));
     goto out;
   }
+  result.pins = pins;
+  result.hits = pins->hits;
   for (uint32_t i = 0; i < result.count; i++)
     RAG_TRY_OUT(fill_hit(kb, search, version, pins, &found[first + i], &result.hits[i], err));
-  uint64_t rows = rag_index_view_rows(pins->view);
+  uint64_t rows = rag_index_view_rows(view);
   result.commit = version->commit;
-  result.index_build = rag_index_view_build(pins->view);
+  result.index_build = rag_index_view_build(view);
   result.selectivity = rows > 0 ? (double)rag_version_chunks(version) / (double)rows : 0;
   result.took_ns = rag_clock_monotonic_ns() - start_ns;
   *out = result;
   result = (rag_search_result){0};
 out:
   rag_search_result_free(&result);
+  rag_ref_drop(view);
   if (found != few) rag_free(found);
   if (vector != small) rag_free(vector);
   rag_ref_drop(version);

@@ -66,11 +66,12 @@ static rag_status check_chunks(const rag_kb *kb, const rag_document_input *in, s
     const rag_chunk_input *chunk = &in->chunks[i];
     snprintf(field, sizeof field, "documents[%zu].chunks[%u].vector", index, i);
     if (chunk->vector != NULL) RAG_TRY(check_vector(kb, chunk->vector, chunk->vector_dimension, field, err));
-    snprintf(field, sizeof field, "chunks[%u].text", i);
-    RAG_TRY(check_utf8(chunk->text, index, field, err));
-    snprintf(field, sizeof field, "chunks[%u].metadata", i);
-    RAG_TRY(check_size(chunk->metadata.size, RAG_DOCUMENT_METADATA_BYTES_MAX, index, field, err));
-    RAG_TRY(check_utf8(chunk->metadata, index, field, err));
+    char what[40];
+    snprintf(what, sizeof what, "chunks[%u].text", i);
+    RAG_TRY(check_utf8(chunk->text, index, what, err));
+    snprintf(what, sizeof what, "chunks[%u].metadata", i);
+    RAG_TRY(check_size(chunk->metadata.size, RAG_DOCUMENT_METADATA_BYTES_MAX, index, what, err));
+    RAG_TRY(check_utf8(chunk->metadata, index, what, err));
     snprintf(field, sizeof field, "documents[%zu].chunks[%u].metadata", index, i);
     if (!rag_kb__metadata_plausible(chunk->metadata))
       return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object", field);

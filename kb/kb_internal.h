@@ -342,8 +342,9 @@ static inline bool rag_kb__history_unchanged(rag_kb *kb, uint64_t mark) {
 RAG_NODISCARD rag_status rag_kb__head(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, uint32_t branch,
                                       rag_version **out, rag_error *err);
 // Resolves a ref to a commit number in a view.
-RAG_NODISCARD rag_status rag_kb__resolve_commit(rag_kb *kb, const rag_kb__view *view, rag_slice ref, uint32_t *out,
-                                                rag_error *err);
+// txn: read through the running group's writes (the view may name commits that are in none but its batch); or NULL.
+RAG_NODISCARD rag_status rag_kb__resolve_commit(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, rag_slice ref,
+                                                uint32_t *out, rag_error *err);
 // "main" for an empty one; checks that it is a branch: its index.
 RAG_NODISCARD rag_status rag_kb__find_branch(rag_kb *kb, const rag_kb__view *view, rag_slice name, uint32_t *out,
                                              rag_error *err);

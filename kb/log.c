@@ -46,7 +46,7 @@ static rag_status get_info(rag_kb *kb, uint32_t commit, rag_commit_info *out, ra
 
 static rag_status resolve(rag_kb *kb, rag_slice ref, uint32_t *out, rag_error *err) {
   rag_kb__view *view = rag_cell_get(&kb->view);
-  rag_status status = rag_kb__resolve_commit(kb, view, ref, out, err);
+  rag_status status = rag_kb__resolve_commit(kb, NULL, view, ref, out, err);
   rag_ref_drop(view);
   return status;
 }

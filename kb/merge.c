@@ -155,8 +155,17 @@ static rag_status merge_documents(merge_op *op, rag_txn *txn, const rag_diff *th
     const rag_diff_entry *entry = &theirs->entries[i];
     const rag_diff_entry *other = find_entry(ours, entry->id);
     uint32_t ours_revision = other ? other->to_revision : entry->from_revision; // what `into` has now; 0: nothing
+    bool same;
+    // A change that was taken back by another change is none, though the revision is another.
+    if (entry->from_revision != 0 && entry->to_revision != 0) {
+      RAG_TRY(same_state(kb, txn, rag_slice_str(entry->id), entry->from_revision, entry->to_revision, &same, err));
+      if (same) continue;
+    }
+    if (other != NULL && other->from_revision != 0 && other->to_revision != 0) {
+      RAG_TRY(same_state(kb, txn, rag_slice_str(entry->id), other->from_revision, other->to_revision, &same, err));
+      if (same) other = NULL;
+    }
     if (other != NULL) {
-      bool same;
       RAG_TRY(same_state(kb, txn, rag_slice_str(entry->id), entry->to_revision, other->to_revision, &same, err));
       if (same) continue;
       if (op->strategy == RAG_MERGE_OURS) continue;
@@ -185,7 +194,7 @@ static rag_status merge_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   size_t conflicts = 0;
   rag_status status = RAG_OK;
   RAG_TRY(rag_kb__find_branch(kb, base->view, op->into, &into, err));
-  RAG_TRY(rag_kb__resolve_commit(kb, base->view, op->from, &from_commit, err));
+  RAG_TRY(rag_kb__resolve_commit(kb, txn, base->view, op->from, &from_commit, err));
   RAG_TRY(rag_kb__head(kb, txn, base->view, into, &head, err));
   RAG_TRY_OUT(rag_kb__merge_base(kb, txn, from_commit, head->commit, &base_commit, err));
   base->result = (rag_write_result){.commit = head->commit};
@@ -281,7 +290,7 @@ static rag_status rollback_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) 
   rag_diff diff = {0};
   rag_status status = RAG_OK;
   RAG_TRY(rag_kb__find_branch(kb, base->view, base->write->branch, &branch, err));
-  RAG_TRY(rag_kb__resolve_commit(kb, base->view, op->to, &to_commit, err));
+  RAG_TRY(rag_kb__resolve_commit(kb, txn, base->view, op->to, &to_commit, err));
   RAG_TRY(rag_kb__head(kb, txn, base->view, branch, &head, err));
   RAG_TRY_OUT(rag_kb__version(kb, txn, to_commit, &to, err));
   base->result = (rag_write_result){.commit = head->commit};

@@ -530,7 +530,7 @@ rag_status rag_kb__put_prepare(rag_kb__put_op *op, rag_error *err) {
   RAG_TRY(rag_kb__find_branch(kb, op->seen, op->op.write->branch, &branch, err));
   RAG_TRY(rag_kb__head(kb, NULL, op->seen, branch, &op->seen_head, err));
   if (op->op.write->expect_parent.size > 0)
-    RAG_TRY(rag_kb__resolve_commit(kb, op->seen, op->op.write->expect_parent, &op->expect_parent, err));
+    RAG_TRY(rag_kb__resolve_commit(kb, NULL, op->seen, op->op.write->expect_parent, &op->expect_parent, err));
   for (uint32_t i = 0; i < op->put->document_count; i++) {
     rag_kb__prepared *document = &op->documents[i];
     RAG_TRY(rag_kb__put_look_up(op, NULL, op->seen_head->revisions, document, err));

@@ -68,9 +68,33 @@ rag_status rag_kb__find_branch(rag_kb *kb, const rag_kb__view *view, rag_slice n
   return RAG_OK;
 }
 
+// The newest log row in [lower, upper): its key in *out; size 0: none. A batch is scanned forwards only, so within a
+// running group the newest durable row is found first, and what follows it in the batch is few.
+static rag_status newest_log_row(rag_kb *kb, rag_txn *txn, const rag_key *lower, const rag_key *upper, rag_key *out,
+                                 rag_error *err) {
+  rag_store_iter *it = NULL;
+  rag_key from = *lower;
+  rag_key_init(out);
+  RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(lower), rag_key_slice(upper), true, &it, err));
+  if (rag_store_iter_next(it)) rag_key_raw(out, rag_store_iter_key(it).data, rag_store_iter_key(it).size);
+  rag_status status = rag_store_iter_status(it, err);
+  rag_store_iter_close(it);
+  if (status != RAG_OK || txn == NULL) return status;
+  if (out->size > 0) from = *out;
+  rag_key_init(out);
+  RAG_TRY(rag_txn_iter_open(txn, RAG_CF_META, rag_key_slice(&from), rag_key_slice(upper), &it, err));
+  while (rag_store_iter_next(it)) {
+    rag_key_init(out);
+    rag_key_raw(out, rag_store_iter_key(it).data, rag_store_iter_key(it).size);
+  }
+  status = rag_store_iter_status(it, err);
+  rag_store_iter_close(it);
+  return status;
+}
+
 // Where a branch stood at a time: the newest log row at or before it.
-static rag_status branch_at(rag_kb *kb, const rag_kb__view *view, rag_slice name, rag_slice time, uint32_t *out,
-                            rag_error *err) {
+static rag_status branch_at(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, rag_slice name, rag_slice time,
+                            uint32_t *out, rag_error *err) {
   int64_t time_us;
   RAG_TRY(rag_time_parse(time, &time_us, err));
   if (rag_kb__view_find_branch(view, name, NULL) < 0) {
@@ -79,42 +103,37 @@ static rag_status branch_at(rag_kb *kb, const rag_kb__view *view, rag_slice name
                       name.data);
     return unknown_name(kb, view, name, err);
   }
-  rag_key lower, upper;
+  rag_key lower, upper, row;
   rag_kb__key_name(&lower, 'L', kb->id, name);
-  rag_kb__key_log(&upper, kb->id, name, time_us < INT64_MAX ? time_us + 1 : time_us, 0);
-  rag_store_iter *it = NULL;
-  RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(&lower), rag_key_slice(&upper), true, &it,
-                              err));
-  rag_status status;
-  if (time_us >= 0 && rag_store_iter_next(it)) {
-    rag_slice key = rag_store_iter_key(it);
-    rag_reader r = rag_reader_of(rag_slice_of(key.data + key.size - 4, 4));
-    uint32_t commit = rag_read_u32be(&r);
-    // gc drops commits and leaves of each run of log rows that point at them the first, so that a time within the run is
-    // not answered with what stood before it.
-    rag_kb__commit record;
-    rag_value pin = {0};
-    status = rag_kb__get_commit(kb, NULL, commit, &record, &pin, err);
-    rag_value_free(&pin);
-    if (status == RAG_NOT_FOUND)
-      status = rag_fail(err, RAG_NOT_FOUND, "where branch '%.*s' of knowledge base '%s' stood at %.*s was dropped by gc",
-                        (int)name.size, name.data, kb->name, (int)time.size, time.data);
-    if (status == RAG_OK) *out = commit;
-  } else {
-    status = rag_store_iter_status(it, err);
-    if (status == RAG_OK)
-      status = rag_fail(err, RAG_NOT_FOUND, "branch '%.*s' of knowledge base '%s' did not exist at %.*s",
-                        (int)name.size, name.data, kb->name, (int)time.size, time.data);
+  rag_key_init(&row);
+  if (time_us >= 0) {
+    rag_kb__key_log(&upper, kb->id, name, time_us < INT64_MAX ? time_us + 1 : time_us, 0);
+    RAG_TRY(newest_log_row(kb, txn, &lower, &upper, &row, err));
   }
-  rag_store_iter_close(it);
-  return status;
+  if (row.size == 0)
+    return rag_fail(err, RAG_NOT_FOUND, "branch '%.*s' of knowledge base '%s' did not exist at %.*s", (int)name.size,
+                    name.data, kb->name, (int)time.size, time.data);
+  rag_reader r = rag_reader_of(rag_slice_of(row.bytes + row.size - 4, 4));
+  uint32_t commit = rag_read_u32be(&r);
+  // gc drops commits and leaves of each run of log rows that point at them the first, so that a time within the run is
+  // not answered with what stood before it.
+  rag_kb__commit record;
+  rag_value pin = {0};
+  rag_status status = rag_kb__get_commit(kb, txn, commit, &record, &pin, err);
+  rag_value_free(&pin);
+  if (status == RAG_NOT_FOUND)
+    return rag_fail(err, RAG_NOT_FOUND, "where branch '%.*s' of knowledge base '%s' stood at %.*s was dropped by gc",
+                    (int)name.size, name.data, kb->name, (int)time.size, time.data);
+  RAG_TRY(status);
+  *out = commit;
+  return RAG_OK;
 }
 
-static rag_status first_parents(rag_kb *kb, uint32_t commit, uint32_t steps, uint32_t *out, rag_error *err) {
+static rag_status first_parents(rag_kb *kb, rag_txn *txn, uint32_t commit, uint32_t steps, uint32_t *out, rag_error *err) {
   for (uint32_t i = 0; i < steps; i++) {
     rag_kb__commit record;
     rag_value pin = {0};
-    RAG_TRY(rag_kb__get_commit(kb, NULL, commit, &record, &pin, err));
+    RAG_TRY(rag_kb__get_commit(kb, txn, commit, &record, &pin, err));
     uint32_t parent = record.parent_count > 0 ? record.parents[0] : 0;
     rag_value_free(&pin);
     if (parent == 0)
@@ -125,7 +144,8 @@ static rag_status first_parents(rag_kb *kb, uint32_t commit, uint32_t steps, uin
   return RAG_OK;
 }
 
-rag_status rag_kb__resolve_commit(rag_kb *kb, const rag_kb__view *view, rag_slice ref, uint32_t *out, rag_error *err) {
+rag_status rag_kb__resolve_commit(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, rag_slice ref, uint32_t *out,
+                                  rag_error *err) {
   if (ref.size == 0) ref = rag_slice_str("main");
   if (ref.size > RAG_REF_BYTES_MAX) return rag_fail(err, RAG_INVALID_ARGUMENT, "a ref is at most %u bytes", RAG_REF_BYTES_MAX);
   size_t name_end = 0;
@@ -156,7 +176,7 @@ rag_status rag_kb__resolve_commit(rag_kb *kb, const rag_kb__view *view, rag_slic
   } else if (!rag_name_valid(name)) {
     return bad_ref(err, ref);
   } else if (time.size > 0) {
-    RAG_TRY(branch_at(kb, view, name, time, &commit, err));
+    RAG_TRY(branch_at(kb, txn, view, name, time, &commit, err));
   } else {
     int branch = rag_kb__view_find_branch(view, name, NULL);
     int tag = branch < 0 ? rag_kb__view_find_tag(view, name, NULL) : -1;
@@ -164,7 +184,7 @@ rag_status rag_kb__resolve_commit(rag_kb *kb, const rag_kb__view *view, rag_slic
     else if (tag >= 0) commit = view->tags[tag].commit;
     else return unknown_name(kb, view, name, err);
   }
-  if (steps > 0) RAG_TRY(first_parents(kb, commit, steps, &commit, err));
+  if (steps > 0) RAG_TRY(first_parents(kb, txn, commit, steps, &commit, err));
   *out = commit;
   return RAG_OK;
 }
@@ -177,7 +197,7 @@ rag_status rag_kb_resolve(rag_kb *kb, rag_slice ref, rag_version **out, rag_erro
   if (branch >= 0) { // the common case, without parsing
     status = rag_kb__head(kb, NULL, view, (uint32_t)branch, out, err);
   } else {
-    status = rag_kb__resolve_commit(kb, view, ref, &commit, err);
+    status = rag_kb__resolve_commit(kb, NULL, view, ref, &commit, err);
     if (status == RAG_OK) status = rag_kb__version(kb, NULL, commit, out, err);
   }
   rag_ref_drop(view);
@@ -224,7 +244,7 @@ static rag_status ref_create_plan(rag_kb__op *base, rag_txn *txn, rag_error *err
   rag_kb *kb = base->kb;
   uint32_t at, commit;
   RAG_TRY(check_new_name(view, op->name, err));
-  RAG_TRY(rag_kb__resolve_commit(kb, view, op->from, &commit, err));
+  RAG_TRY(rag_kb__resolve_commit(kb, txn, view, op->from, &commit, err));
   // The commit row must be there: a log row or a number may name one that retention dropped.
   rag_kb__commit record;
   rag_value pin = {0};

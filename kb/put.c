@@ -6,6 +6,8 @@
 // vectors. What prepare looked up holds while nothing was committed to the kb since; otherwise it is looked up again.
 #include "kb/put_internal.h"
 
+#include <stdlib.h>
+
 typedef struct edits {
   rag_bitmap_edit *revisions_added, *revisions_removed, *chunks_added, *chunks_removed;
   rag_bitmap *sets[4];
@@ -282,6 +284,20 @@ out:
   return status;
 }
 
+static int compare_u32(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+// What this call would do to a document that differs from the parent: name it, or prune it where it is still there.
+static bool touches(const rag_kb__put_op *op, const rag_diff_entry *entry) {
+  if (rag_kb__put_names(op, rag_slice_str(entry->id))) return true;
+  if (entry->to_revision == 0 || op->put->prune == RAG_PRUNE_NONE) return false;
+  return op->put->prune == RAG_PRUNE_ALL ||
+         (op->prune_count > 0 && bsearch(&entry->to_revision, op->prune_revisions, op->prune_count,
+                                         sizeof *op->prune_revisions, compare_u32) != NULL); // found in order
+}
+
 // The branch moved since the caller looked: a conflict where both sides touched a document.
 static rag_status check_parent(rag_kb__put_op *op, rag_txn *txn, const rag_version *head, rag_error *err) {
   if (op->expect_parent == 0 || op->expect_parent == head->commit) return RAG_OK;
@@ -291,10 +307,9 @@ static rag_status check_parent(rag_kb__put_op *op, rag_txn *txn, const rag_versi
   RAG_TRY(rag_kb__version(op->op.kb, txn, op->expect_parent, &parent, err));
   rag_status status = rag_kb__diff_versions(op->op.kb, txn, parent, head, &diff, err);
   for (size_t i = 0; status == RAG_OK && i < diff.count; i++) {
-    rag_slice id = rag_slice_str(diff.entries[i].id);
-    if (!rag_kb__put_names(op, id) && op->put->prune != RAG_PRUNE_ALL) continue;
+    if (!touches(op, &diff.entries[i])) continue;
     conflicts++;
-    if (op->conflicts != NULL) status = rag_strings_add(op->conflicts, id, err);
+    if (op->conflicts != NULL) status = rag_strings_add(op->conflicts, rag_slice_str(diff.entries[i].id), err);
   }
   if (status == RAG_OK && conflicts > 0)
     status = rag_fail_field(err, RAG_ABORTED, "expect_parent",
@@ -317,13 +332,13 @@ static rag_status put_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   RAG_TRY(rag_kb__find_branch(kb, base->view, base->write->branch, &branch, err));
   RAG_TRY(rag_kb__head(kb, txn, base->view, branch, &head, err));
   rag_status status = RAG_OK;
-  RAG_TRY_OUT(check_parent(op, txn, head, err));
-  RAG_TRY_OUT(edits_init(&e, err));
   if (op->put->prune == RAG_PRUNE_SOURCE && head->commit != op->seen_head->commit) {
     op->retry = true;
     status = rag_fail(err, RAG_ABORTED, "the branch kept moving while the documents of a source were gathered; retry");
     goto out;
   }
+  RAG_TRY_OUT(check_parent(op, txn, head, err));
+  RAG_TRY_OUT(edits_init(&e, err));
   for (uint32_t i = 0; i < op->put->document_count; i++)
     RAG_TRY_OUT(put_one(op, txn, head, fresh, &op->documents[i], &e, err));
   RAG_TRY_OUT(delete_ids(op, txn, head, &e, err));

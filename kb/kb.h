@@ -136,7 +136,7 @@ typedef struct rag_write {
   rag_slice branch; // empty: main
   rag_slice message;
   rag_slice author;
-  rag_slice expect_parent;   // ref; empty: none
+  rag_slice expect_parent;   // ref; empty: none. Of puts and changes of metadata: the others have their own checks
   rag_slice idempotency_key; // empty: none
   rag_digest request_digest; // of the request body, compared when a key comes back
 } rag_write;

@@ -428,6 +428,26 @@ static rag_status metadata_finish(rag_kb__op *base, rag_error *err) {
   return status;
 }
 
+static rag_status metadata_check_parent(metadata_op *op, rag_txn *txn, const rag_version *head, uint32_t live,
+                                        rag_error *err) {
+  rag_kb *kb = op->op.kb;
+  uint32_t commit;
+  rag_version *parent = NULL;
+  rag_kb__document_entry then;
+  if (op->op.write->expect_parent.size == 0) return RAG_OK;
+  RAG_TRY(rag_kb__resolve_commit(kb, txn, op->op.view, op->op.write->expect_parent, &commit, err));
+  if (commit == head->commit) return RAG_OK;
+  RAG_TRY(rag_kb__version(kb, txn, commit, &parent, err));
+  rag_status status = rag_kb__find_document(kb, txn, parent->revisions, op->id, &then, err);
+  rag_ref_drop(parent);
+  RAG_TRY(status);
+  if (then.revision == live) return RAG_OK;
+  return rag_fail_field(err, RAG_ABORTED, "expect_parent",
+                        "the branch moved from c%u to c%u and document '%.*s' changed meanwhile; read it again, then retry "
+                        "with expect_parent c%u",
+                        commit, head->commit, (int)RAG_MIN(op->id.size, (size_t)200), op->id.data, head->commit);
+}
+
 static rag_status metadata_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   metadata_op *op = (metadata_op *)base;
   rag_kb *kb = base->kb;
@@ -447,6 +467,7 @@ static rag_status metadata_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) 
                       (int)RAG_MIN(op->id.size, (size_t)200), op->id.data, kb->name, head->commit);
     goto out;
   }
+  RAG_TRY_OUT(metadata_check_parent(op, txn, head, live.revision, err));
   if (op->expected_revision != 0 && op->expected_revision != live.revision) {
     status = rag_fail(err, RAG_ABORTED, "document '%.*s' was changed meanwhile; read it again and retry",
                       (int)RAG_MIN(op->id.size, (size_t)200), op->id.data);

@@ -27,8 +27,7 @@ static rag_status edits_init(edits *e, rag_error *err) {
                .chunks_added = rag_bitmap_edit_create(NULL),
                .chunks_removed = rag_bitmap_edit_create(NULL)};
   if (e->revisions_added && e->revisions_removed && e->chunks_added && e->chunks_removed) return RAG_OK;
-  edits_free(e);
-  return rag_fail_no_memory(err, 0);
+  return rag_fail_no_memory(err, 0); // what is there is freed by the caller's edits_free
 }
 
 static rag_status edits_finish(edits *e, rag_error *err) {

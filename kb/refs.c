@@ -228,14 +228,16 @@ static rag_status check_new_name(const rag_kb__view *view, rag_slice name, rag_e
   return RAG_OK;
 }
 
-static void put_ref_row(rag_txn *txn, uint8_t kind, uint32_t kb, rag_slice name, uint32_t commit, int64_t created_us,
-                        int64_t moved_us) {
+static rag_status put_ref_row(rag_txn *txn, uint8_t kind, uint32_t kb, rag_slice name, uint32_t commit,
+                              int64_t created_us, int64_t moved_us, rag_error *err) {
   rag_key key;
   rag_buf value = {0};
   rag_kb__key_name(&key, kind, kb, name);
   rag_kb__encode_ref(commit, created_us, moved_us, &value);
-  rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_buf_slice(&value));
+  rag_status status = rag_buf_check(&value, err);
+  if (status == RAG_OK) rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_buf_slice(&value));
   rag_buf_free(&value);
+  return status;
 }
 
 static rag_status ref_create_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
@@ -262,7 +264,7 @@ static rag_status ref_create_plan(rag_kb__op *base, rag_txn *txn, rag_error *err
     *tag = (rag_kb__tag){.commit = commit, .created_us = now};
     memcpy(tag->name, op->name.data, op->name.size);
     view->tag_count++;
-    put_ref_row(txn, 't', kb->id, op->name, commit, now, now);
+    RAG_TRY(put_ref_row(txn, 't', kb->id, op->name, commit, now, now, err));
   } else {
     if (view->branch_count >= RAG_KB_BRANCHES_MAX)
       return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "a knowledge base has at most %u branches; delete some",
@@ -276,7 +278,7 @@ static rag_status ref_create_plan(rag_kb__op *base, rag_txn *txn, rag_error *err
     *branch = (rag_kb__branch){.commit = commit, .created_us = now, .moved_us = now, .head = rag_ref_take(head)};
     memcpy(branch->name, op->name.data, op->name.size);
     view->branch_count++;
-    put_ref_row(txn, 'b', kb->id, op->name, commit, now, now);
+    RAG_TRY(put_ref_row(txn, 'b', kb->id, op->name, commit, now, now, err));
     rag_key key;
     rag_kb__key_log(&key, kb->id, op->name, now, commit);
     rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_slice_of("", 0));

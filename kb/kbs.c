@@ -497,7 +497,9 @@ typedef struct update_op {
 static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
   update_op *op = ctx;
   rag_kb *kb = op->kb;
-  if (atomic_load_explicit(&kb->deleted, memory_order_relaxed))
+  // The registry, not kb->deleted: a deletion in this very group has taken the record out of the batch already.
+  int at = registry_find(kb->kbs->pending, rag_slice_str(kb->name), NULL);
+  if (at < 0 || kb->kbs->pending->kbs[at] != kb)
     return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
   rag_kb__record record = {
       .id = kb->id, .space = kb->space, .created_us = kb->created_us, .config = op->next->config};

@@ -273,6 +273,7 @@ static rag_status materialise(rag_kb *kb, version_source from, uint32_t commit, 
     if (known != NULL) {
       revisions = rag_ref_take(known->revisions);
       chunks = rag_ref_take(known->chunks);
+      if (at == commit) depth = known->depth; // another thread was faster
       rag_ref_drop(known);
       break;
     }

@@ -462,20 +462,43 @@ static rag_status embed(rag_kb__put_op *op, rag_error *err) {
 
 // ---------------------------------------------------------------------------------------------- pruning by source
 
+typedef struct source_set { // open addressing over the sources that the call's documents name
+  rag_slice *slots;
+  uint32_t capacity;
+} source_set;
+
+static rag_slice *source_slot(const source_set *set, rag_slice uri) { // its slot, or the empty one for it
+  uint32_t at = (uint32_t)rag_hash64(uri.data, uri.size) & (set->capacity - 1);
+  while (set->slots[at].size > 0 && !rag_slice_equal(set->slots[at], uri)) at = (at + 1) & (set->capacity - 1);
+  return &set->slots[at];
+}
+
+static rag_status index_sources(rag_kb__put_op *op, source_set *out, rag_error *err) {
+  out->capacity = 16;
+  while (out->capacity < op->put->document_count * 2) out->capacity *= 2;
+  out->slots = rag_arena_calloc(op->arena, out->capacity, sizeof *out->slots);
+  if (out->slots == NULL) return rag_fail_no_memory(err, out->capacity * sizeof *out->slots);
+  for (uint32_t d = 0; d < op->put->document_count; d++) {
+    rag_slice uri = op->put->documents[d].source_uri;
+    if (uri.size > 0) *source_slot(out, uri) = uri;
+  }
+  return RAG_OK;
+}
+
 // Live documents that name a source of this call and are not in it. Reads every live revision: the price of a prune by
 // source is the size of the version.
 static rag_status find_pruned(rag_kb__put_op *op, rag_error *err) {
   rag_kb *kb = op->op.kb;
   uint32_t capacity = 0, revision = 0;
+  source_set sources;
+  RAG_TRY(index_sources(op, &sources, err));
   op->prune_count = 0;
   while (revision < UINT32_MAX && rag_bitmap_next(op->seen_head->revisions, revision + 1, &revision)) {
     rag_kb__revision record;
     rag_value pin = {0};
     RAG_TRY(rag_kb__get_revision(kb, NULL, revision, &record, &pin, err));
-    bool gone = false;
-    if (record.source_uri.size > 0 && !rag_kb__put_names(op, record.id))
-      for (uint32_t d = 0; d < op->put->document_count && !gone; d++)
-        gone = rag_slice_equal(op->put->documents[d].source_uri, record.source_uri);
+    bool gone = record.source_uri.size > 0 && source_slot(&sources, record.source_uri)->size > 0 &&
+                !rag_kb__put_names(op, record.id);
     rag_value_free(&pin);
     if (!gone) continue;
     if (op->prune_count == capacity) {

@@ -40,14 +40,14 @@ void ctl_print_commit_result(const ctl_session *ctl, rag_json result) {
   if (ctl_bool(result, "committed"))
     printf("%s%.*s%s on %s:", ctl_colour.yellow, (int)commit.size, commit.data, ctl_colour.off,
            branch ? branch : "main");
-  else printf("nothing changed, %s is still at %.*s:", branch ? branch : "main", (int)commit.size, commit.data);
-  bool first = true;
+  else printf("nothing changed, %s is still at %.*s", branch ? branch : "main", (int)commit.size, commit.data);
+  bool first = true, committed = ctl_bool(result, "committed");
   for (size_t i = 0; i < RAG_COUNT_OF(counts); i++) {
     char count[32];
     uint64_t value = ctl_uint(result, counts[i].field);
-    if (!value && !counts[i].always) continue;
+    if (!value && !(counts[i].always && committed)) continue;
     ctl_count(value, count);
-    printf("%s %s %s", first ? "" : ",", count, counts[i].text);
+    printf("%s %s %s", !first ? "," : committed ? "" : ":", count, counts[i].text);
     first = false;
   }
   char embedded[32], reused[32];

@@ -94,8 +94,10 @@ static void print_hit(uint64_t rank, rag_json hit, uint64_t lines, unsigned widt
   ctl_print_text(ctl_text(hit, "document_id"), false);
   fputs(ctl_colour.off, stdout);
   if (title.size) {
+    size_t shown = ctl_columns(title) <= width / 2 ? title.size : ctl_cut(title, width / 2 - 3);
     fputs("  ", stdout);
-    ctl_print_text(rag_slice_of(title.data, ctl_cut(title, width / 2)), false);
+    ctl_print_text(rag_slice_of(title.data, shown), false);
+    if (shown < title.size) fputs("...", stdout);
   }
   if (end)
     printf("  %s[%llu, %llu)%s", ctl_colour.dim, (unsigned long long)start, (unsigned long long)end, ctl_colour.off);

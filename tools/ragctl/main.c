@@ -10,6 +10,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define API_KEY_BYTES_MAX 4096u
 #define ENDPOINT_BYTES_MAX 512u
@@ -328,8 +330,11 @@ int main(int argc, char **argv) {
     else exit_status = run(&ctl);
   }
   rag_free(ctl.args);
-  // What was not written was not said: a full disk under `> file` must not look like success.
-  if ((fflush(stdout) != 0 || ferror(stdout)) && exit_status == CTL_EXIT_OK) {
+  // What was not written was not said: a full disk under `> file` must not look like success. A reader that has seen
+  // enough (`ragctl log | head`) is no failure.
+  struct stat out = {0};
+  bool pipe = fstat(STDOUT_FILENO, &out) == 0 && S_ISFIFO(out.st_mode);
+  if ((fflush(stdout) != 0 || ferror(stdout)) && !pipe && exit_status == CTL_EXIT_OK) {
     perror("ragctl: writing the output");
     exit_status = CTL_EXIT_FAILED;
   }

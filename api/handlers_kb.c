@@ -183,7 +183,10 @@ API_HANDLER(create_kb) {
   rag_kb_config_init(&config);
   rag_write write = rag_api__write_of(call, "", "", "", "");
   RAG_TRY_OUT(config_of(in, &config, err));
-  RAG_TRY_OUT(rag_kbs_create(call->api->kbs, &config, &write, &kb, err));
+  status = rag_kbs_create(call->api->kbs, &config, &write, &kb, err);
+  // Nothing but the model can be missing; embed/ does not know the request's fields.
+  if (status == RAG_NOT_FOUND && !err->field[0]) snprintf(err->field, sizeof(err->field), "model");
+  if (status != RAG_OK) goto out;
   RAG_TRY_OUT(answer_kb(call, kb, response, err));
 out:
   rag_ref_drop(kb);

@@ -62,9 +62,6 @@ static rag_status search_of(const rag_call *call, const Ragd__V1__SearchRequest 
       .timeout_ms = in->timeout_ms_presence_case ? in->timeout_ms : WAIT_MS_DEFAULT,
       .deadline_ns = call->deadline_ns,
   };
-  if (in->k_presence_case && (in->k == 0 || in->k > RAG_INDEX_K_MAX))
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "k", "k: %u is outside 1 to %u; without it, it is %u", in->k,
-                          RAG_INDEX_K_MAX, K_DEFAULT);
   if (out->timeout_ms > WAIT_MS_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "timeout_ms", "timeout_ms: at most %u", WAIT_MS_MAX);
   if (in->min_commit[0]) RAG_TRY(rag_api__commit_parse(in->min_commit, "min_commit", &out->min_commit, err));

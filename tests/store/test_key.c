@@ -56,9 +56,10 @@ static void successor_bounds_a_prefix(void **state) {
     rag_key_init(&prefix);
     rag_key_init(&other);
     size_t size = 1 + next_random(&seed) % 4;
-    for (size_t j = 0; j < size; j++) rag_key_u8(&prefix, next_random(&seed) % 3 == 0 ? 0xff : (uint8_t)(seed >> 40));
+    for (size_t j = 0; j < size; j++)
+      rag_key_u8(&prefix, (uint8_t)(next_random(&seed) % 3 == 0 ? 0xff : (seed >> 40) & 0xff));
     for (size_t j = 0; j < size + 2; j++)
-      rag_key_u8(&other, j < size && i % 2 ? prefix.bytes[j] : (uint8_t)(seed >> j));
+      rag_key_u8(&other, (uint8_t)(j < size && i % 2 ? prefix.bytes[j] : (seed >> j) & 0xff));
     bool starts = memcmp(other.bytes, prefix.bytes, size) == 0;
     bool has = rag_key_successor(&prefix, &next);
     bool inside = compare_keys(&other, &prefix) >= 0 && (!has || compare_keys(&other, &next) < 0);

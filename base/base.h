@@ -239,6 +239,42 @@ bool rag_name_valid(rag_slice name);
 // Levenshtein distance, for "did you mean"; texts over 64 bytes are cut.
 unsigned rag_edit_distance(rag_slice a, rag_slice b);
 
+// ---------------------------------------------------------------------------------------------- Unicode
+
+// The UTF-8 of a code point; returns its bytes, 1 to 4.
+uint32_t rag_utf8_encode(uint32_t c, char out[4]);
+// Reads one character above ASCII at p (left > 0, p[0] >= 0x80), of any bytes: 0, and *out_size 1, where they are no
+// UTF-8. Conjoining Hangul comes as the syllable it spells; *out_size covers all that was taken, and never goes past
+// `left`.
+uint32_t rag_unicode_next(const unsigned char *p, size_t left, size_t *out_size);
+
+// Folding for words: full case folding and compatibility decomposition, without accents, by a frozen table of Unicode
+// 14.0 (base/unicode_fold_table.c says which characters keep what). Rows are ascending and do not overlap.
+enum {
+  RAG_FOLD_ADD = 0,       // the character + argument
+  RAG_FOLD_ALTERNATE = 1, // the same for the 1st, 3rd, ... of the row; the others stay (a capital, its small letter, ...)
+  RAG_FOLD_SAME = 2,      // all become `argument`
+  RAG_FOLD_LIST = 3,      // all become the list at rag_unicode_fold_lists[argument]: a count, then the code points
+  RAG_FOLD_SKIP = 4,      // dropped, as if it were not in the text
+  RAG_FOLD_OPERATION = 7,
+  RAG_FOLD_IDEOGRAPH = 8, // a flag: of a script written without spaces, or a pictograph
+};
+#define RAG_UNICODE_FOLD_MAX 4 // code points that one becomes
+typedef struct rag_fold_row {
+  uint32_t first;
+  uint16_t count;
+  uint16_t operation;
+  int32_t argument;
+} rag_fold_row;
+extern const rag_fold_row rag_unicode_fold_rows[];
+extern const uint32_t rag_unicode_fold_row_count;
+extern const uint32_t rag_unicode_fold_lists[];
+extern const uint32_t rag_unicode_fold_list_count;
+// The row of a character above ASCII; NULL: it ends a word.
+const rag_fold_row *rag_unicode_fold_row(uint32_t c);
+// What `c` of that row becomes; returns how many code points (0: the row drops it).
+uint32_t rag_unicode_fold(const rag_fold_row *row, uint32_t c, uint32_t out[RAG_UNICODE_FOLD_MAX]);
+
 // ---------------------------------------------------------------------------------------------- log
 
 typedef enum rag_log_level { RAG_LOG_DEBUG = 0, RAG_LOG_INFO = 1, RAG_LOG_WARN = 2, RAG_LOG_ERROR = 3 } rag_log_level;

@@ -28,8 +28,7 @@ void rag_embed__init(rag_embedder *embedder, const rag_embedder_kind *kind, uint
 // hash.c. *out owned. RAG_RESOURCE_EXHAUSTED only: the dimension is checked by the caller.
 RAG_NODISCARD rag_status rag_embed__hash_open(uint32_t dimension, rag_embedder **out, rag_error *err);
 
-// ------------------------------------------------------------------- the frozen tables of the hash embedder (data
-// only)
+// ------------------------------------------------------------- the frozen weights of the hash embedder (data only)
 
 // hash_weights.c: stems (what rag_embed__stem gives) of one weight, separated by single spaces.
 typedef struct rag_hash_weight_row {
@@ -38,28 +37,6 @@ typedef struct rag_hash_weight_row {
 } rag_hash_weight_row;
 extern const rag_hash_weight_row rag_embed__hash_weights[];
 extern const uint32_t rag_embed__hash_weight_row_count;
-
-// hash_unicode_table.c. Rows are sorted and do not overlap.
-enum {
-  RAG_FOLD_ADD = 0, // the character + argument
-  RAG_FOLD_ALTERNATE =
-      1,             // the same for the 1st, 3rd, ... of the row; the others stay (a capital, its small letter, ...)
-  RAG_FOLD_SAME = 2, // all become `argument`
-  RAG_FOLD_LIST = 3, // all become the list at fold_lists[argument]
-  RAG_FOLD_SKIP = 4, // dropped, as if it were not in the text
-  RAG_FOLD_OPERATION = 7,
-  RAG_FOLD_IDEOGRAPH = 8, // a flag: of a script written without spaces, or a pictograph
-};
-typedef struct rag_fold_row {
-  uint32_t first;
-  uint16_t count;
-  uint16_t operation;
-  int32_t argument;
-} rag_fold_row;
-extern const rag_fold_row rag_embed__fold_rows[];
-extern const uint32_t rag_embed__fold_row_count;
-extern const uint32_t rag_embed__fold_lists[];
-extern const uint32_t rag_embed__fold_list_count;
 
 // -------------------------------------------------------------------------------------- words (hash_words.c)
 

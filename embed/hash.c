@@ -425,12 +425,12 @@ static uint64_t fingerprint_of(uint32_t dimension) {
     h = fingerprint_u64(h, row->weight);
     h = fingerprint_u64(h, hash_bytes(row->stems, strlen(row->stems), SEED_FINGERPRINT));
   }
-  for (uint32_t i = 0; i < rag_embed__fold_row_count; i++) {
-    const rag_fold_row *row = &rag_embed__fold_rows[i];
+  for (uint32_t i = 0; i < rag_unicode_fold_row_count; i++) {
+    const rag_fold_row *row = &rag_unicode_fold_rows[i];
     h = fingerprint_u64(h, (uint64_t)row->first << 32 | (uint64_t)row->count << 16 | row->operation);
     h = fingerprint_u64(h, (uint64_t)(int64_t)row->argument);
   }
-  for (uint32_t i = 0; i < rag_embed__fold_list_count; i++) h = fingerprint_u64(h, rag_embed__fold_lists[i]);
+  for (uint32_t i = 0; i < rag_unicode_fold_list_count; i++) h = fingerprint_u64(h, rag_unicode_fold_lists[i]);
   return h;
 }
 

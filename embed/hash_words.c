@@ -1,7 +1,7 @@
 // Words of a text for the hash embedder: folding, splitting, identifiers, scripts without spaces, light stemming.
 //
 // What a word is, frozen with the fingerprint:
-//  1. Characters are folded: ASCII to lower case, others by the table in hash_unicode_table.c.
+//  1. Characters are folded: ASCII to lower case, others by the table in base/unicode_fold_table.c.
 //  2. A run of letters and digits is a word. Code identifiers stay findable both ways: snake_case, camelCase and
 //     HTTPServer give each part and then the whole without underscores ("snake", "case", "snakecase").
 //  3. A run longer than RAG_WORD_CHARS_MAX characters is cut there, so that every buffer is bounded and every character
@@ -51,29 +51,6 @@ static bool end_run(word_run *run) {
   return go_on;
 }
 
-static uint32_t utf8_put(uint32_t c, char *out) {
-  if (c < 0x80) {
-    out[0] = (char)c;
-    return 1;
-  }
-  if (c < 0x800) {
-    out[0] = (char)(0xC0 | c >> 6);
-    out[1] = (char)(0x80 | (c & 0x3F));
-    return 2;
-  }
-  if (c < 0x10000) {
-    out[0] = (char)(0xE0 | c >> 12);
-    out[1] = (char)(0x80 | (c >> 6 & 0x3F));
-    out[2] = (char)(0x80 | (c & 0x3F));
-    return 3;
-  }
-  out[0] = (char)(0xF0 | c >> 18);
-  out[1] = (char)(0x80 | (c >> 12 & 0x3F));
-  out[2] = (char)(0x80 | (c >> 6 & 0x3F));
-  out[3] = (char)(0x80 | (c & 0x3F));
-  return 4;
-}
-
 // Cuts before the character that would not fit.
 static bool run_make_room(word_run *run) {
   return run->chars < RAG_WORD_CHARS_MAX || end_run(run);
@@ -81,7 +58,7 @@ static bool run_make_room(word_run *run) {
 
 static bool put_letter(word_run *run, uint32_t c) {
   if (!run_make_room(run)) return false;
-  run->size += utf8_put(c, run->bytes + run->size);
+  run->size += rag_utf8_encode(c, run->bytes + run->size);
   run->chars++;
   return true;
 }
@@ -89,8 +66,8 @@ static bool put_letter(word_run *run, uint32_t c) {
 static bool put_glyph(word_run *run, uint32_t c) {
   if (!end_run(run)) return false;
   char pair[8];
-  uint32_t first_size = run->glyph ? utf8_put(run->glyph, pair) : 0;
-  uint32_t size = utf8_put(c, pair + first_size);
+  uint32_t first_size = run->glyph ? rag_utf8_encode(run->glyph, pair) : 0;
+  uint32_t size = rag_utf8_encode(c, pair + first_size);
   bool had = run->glyph != 0;
   run->glyph = c;
   if (!run->fn(run->context, RAG_WORD_GLYPH, pair + first_size, size)) return false;
@@ -102,73 +79,19 @@ static bool end_all(word_run *run) {
   return end_run(run);
 }
 
-static const rag_fold_row *fold_row_of(uint32_t c) {
-  uint32_t low = 0, high = rag_embed__fold_row_count;
-  while (low < high) {
-    uint32_t middle = (low + high) / 2;
-    if (rag_embed__fold_rows[middle].first <= c) low = middle + 1;
-    else high = middle;
-  }
-  if (low == 0) return NULL;
-  const rag_fold_row *row = &rag_embed__fold_rows[low - 1];
-  return c - row->first < row->count ? row : NULL;
-}
-
-// Decodes one character above ASCII. 0 (and *size 1) for bytes that are no UTF-8.
-static uint32_t wide_decode(const unsigned char *p, size_t left, size_t *size) {
-  *size = 1;
-  uint32_t need = p[0] >= 0xF0 ? 3 : p[0] >= 0xE0 ? 2 : 1;
-  if (p[0] < 0xC2 || p[0] > 0xF4 || left <= need) return 0;
-  uint32_t c = p[0] & (0x3Fu >> need);
-  for (uint32_t i = 1; i <= need; i++) {
-    if ((p[i] & 0xC0) != 0x80) return 0;
-    c = c << 6 | (p[i] & 0x3F);
-  }
-  *size = need + 1;
-  return c;
-}
-
-// Conjoining Hangul (decomposed text, as some file systems give it) as the syllable it spells, by the arithmetic of the
-// Unicode standard, section 3.12. Returns c where it begins none; *size grows by what was taken.
-static uint32_t hangul_compose(uint32_t c, const unsigned char *p, size_t left, size_t *size) {
-  if (c < 0x1100 || c > 0x1112 || left <= *size || p[*size] < 0x80) return c;
-  size_t vowel_size;
-  uint32_t vowel = wide_decode(p + *size, left - *size, &vowel_size);
-  if (vowel < 0x1161 || vowel > 0x1175) return c;
-  *size += vowel_size;
-  uint32_t syllable = 0xAC00 + ((c - 0x1100) * 21 + (vowel - 0x1161)) * 28;
-  if (left <= *size || p[*size] < 0x80) return syllable;
-  size_t tail_size;
-  uint32_t tail = wide_decode(p + *size, left - *size, &tail_size);
-  if (tail < 0x11A8 || tail > 0x11C2) return syllable;
-  *size += tail_size;
-  return syllable + tail - 0x11A7;
-}
-
 static bool put_folded(word_run *run, const rag_fold_row *row, uint32_t c) {
   bool (*put)(word_run *, uint32_t) = row->operation & RAG_FOLD_IDEOGRAPH ? put_glyph : put_letter;
-  switch (row->operation & RAG_FOLD_OPERATION) {
-  case RAG_FOLD_ADD:
-    return put(run, (uint32_t)((int32_t)c + row->argument));
-  case RAG_FOLD_ALTERNATE:
-    return put(run, (c - row->first) % 2 == 0 ? (uint32_t)((int32_t)c + row->argument) : c);
-  case RAG_FOLD_SAME:
-    return put(run, (uint32_t)row->argument);
-  default: // RAG_FOLD_LIST
-    break;
-  }
-  const uint32_t *list = &rag_embed__fold_lists[row->argument];
-  for (uint32_t i = 1; i <= list[0]; i++) {
-    if (!put(run, list[i])) return false;
+  uint32_t folded[RAG_UNICODE_FOLD_MAX], count = rag_unicode_fold(row, c, folded);
+  for (uint32_t i = 0; i < count; i++) {
+    if (!put(run, folded[i])) return false;
   }
   return true;
 }
 
 // Takes one character above ASCII at p. False: stopped.
 static bool take_wide(word_run *run, const unsigned char *p, size_t left, size_t *size) {
-  uint32_t c = wide_decode(p, left, size);
-  c = hangul_compose(c, p, left, size);
-  const rag_fold_row *row = fold_row_of(c);
+  uint32_t c = rag_unicode_next(p, left, size);
+  const rag_fold_row *row = rag_unicode_fold_row(c);
   if (!row) return end_all(run);
   if (row->operation == RAG_FOLD_SKIP) return true;
   if (!(row->operation & RAG_FOLD_IDEOGRAPH)) {

@@ -169,8 +169,8 @@ static uint32_t put_utf8(uint32_t c, char *out) {
 static void the_unicode_table_is_sound_and_frozen(void **state) {
   RAG_UNUSED(state);
   uint32_t past = 0x80;
-  for (uint32_t i = 0; i < rag_embed__fold_row_count; i++) {
-    const rag_fold_row *row = &rag_embed__fold_rows[i];
+  for (uint32_t i = 0; i < rag_unicode_fold_row_count; i++) {
+    const rag_fold_row *row = &rag_unicode_fold_rows[i];
     assert_true(row->first >= past && row->count > 0);
     past = row->first + row->count;
   }

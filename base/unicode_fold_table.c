@@ -1,16 +1,17 @@
-// The frozen Unicode table of the hash embedder: what becomes of each character above ASCII before words are made.
+// The frozen Unicode folding table: what becomes of each character above ASCII before words are made of it.
 //
-// Made once from the Unicode 14.0 character database and never changed again: it decides vectors, so it is part of the
-// fingerprint. It is a table of our own, and no library's, because two versions of a library know two versions of
-// Unicode, and the same text would then have two vectors under one fingerprint. A character that is in no row
-// (punctuation, symbols, white space, what Unicode 14.0 had not assigned) ends a word.
+// Made once from the Unicode 14.0 character database and never changed again: it decides the hash embedder's vectors,
+// so it is part of their fingerprint, and the terms of the lexical index. It is a table of our own, and no library's, as
+// two versions of a library know two versions of Unicode, and the same text would then have two vectors under one
+// fingerprint and two spellings in one index. A character that is in no row (punctuation, symbols, white space, what
+// Unicode 14.0 had not assigned) ends a word.
 //
 // Each row covers `count` characters from `first`. What they become is full case folding and compatibility
 // decomposition (NFKD) with the accents and points of Latin, Greek, Cyrillic, Hebrew and Arabic dropped; the vowel
 // signs of Indic and South-East Asian scripts are letters and stay. Left as they are, as their decompositions are of no
 // use to a search: CJK compatibility ideographs, radicals and squared words, kana with voice marks, Hangul syllables,
 // the ligatures of Arabic Presentation Forms-A, Arabic mathematical letters.
-#include "embed/embed_internal.h"
+#include "base/base.h"
 
 #define A RAG_FOLD_ADD
 #define T RAG_FOLD_ALTERNATE
@@ -22,7 +23,7 @@
 #define LI (RAG_FOLD_LIST | RAG_FOLD_IDEOGRAPH)
 
 // clang-format off
-const rag_fold_row rag_embed__fold_rows[] = {
+const rag_fold_row rag_unicode_fold_rows[] = {
   {0xAA, 1, A, -73}, {0xAD, 1, K, 0}, {0xB2, 2, A, -128}, {0xB5, 1, A, 775}, {0xB9, 1, A, -136}, {0xBA, 1, A, -75},
   {0xBC, 1, L, 0}, {0xBD, 1, L, 3}, {0xBE, 1, L, 6}, {0xC0, 6, S, 97}, {0xC6, 1, A, 32}, {0xC7, 1, A, -100},
   {0xC8, 4, S, 101}, {0xCC, 4, S, 105}, {0xD0, 1, A, 32}, {0xD1, 2, A, -99}, {0xD3, 4, S, 111}, {0xD8, 1, A, 32},
@@ -377,10 +378,10 @@ const rag_fold_row rag_embed__fold_rows[] = {
   {0x1F400, 1792, AI, 0}, {0x1FBF0, 10, A, -129984}, {0x20000, 65535, AI, 0}, {0x2FFFF, 65535, AI, 0},
   {0xE0100, 240, K, 0},
 };
-const uint32_t rag_embed__fold_row_count = RAG_COUNT_OF(rag_embed__fold_rows);
+const uint32_t rag_unicode_fold_row_count = RAG_COUNT_OF(rag_unicode_fold_rows);
 
 // Lists of RAG_FOLD_LIST: a count, then as many code points.
-const uint32_t rag_embed__fold_lists[] = {
+const uint32_t rag_unicode_fold_lists[] = {
   2, 49, 52, 2, 49, 50, 2, 51, 52, 2, 115, 115, 2, 105, 106, 2, 700, 110, 2, 100, 122, 2, 108, 106, 2, 110, 106, 2,
   1381, 1410, 2, 1575, 1652, 2, 1608, 1652, 2, 1735, 1652, 2, 1610, 1652, 2, 2344, 2364, 2, 2352, 2364, 2, 2355, 2364,
   2, 2325, 2364, 2, 2326, 2364, 2, 2327, 2364, 2, 2332, 2364, 2, 2337, 2364, 2, 2338, 2364, 2, 2347, 2364, 2, 2351,
@@ -403,5 +404,5 @@ const uint32_t rag_embed__fold_lists[] = {
   2, 70471, 70487, 2, 70841, 70842, 2, 70841, 70832, 2, 70841, 70845, 2, 71096, 71087, 2, 71097, 71087, 2, 71989,
   71984,
 };
-const uint32_t rag_embed__fold_list_count = RAG_COUNT_OF(rag_embed__fold_lists);
+const uint32_t rag_unicode_fold_list_count = RAG_COUNT_OF(rag_unicode_fold_lists);
 // clang-format on

@@ -29,10 +29,10 @@ rag_server_options rag_server_options_default(void) {
   return (rag_server_options){
       .listen = "127.0.0.1:7700",
       .network_threads = RAG_MIN(RAG_MAX(cpus / 2, 1u), 8u),
-      .worker_threads = RAG_MIN(RAG_MAX(cpus * 2, 4u), 64u),
+      .worker_threads = RAG_MIN(RAG_MAX(cpus * 4, 16u), 64u), // they mostly wait for the disk, together in one group
       .worker_queue_max = 1024,
       .body_bytes_max = RAG_API_BODY_BYTES_MAX_DEFAULT,
-      .header_bytes_max = 32u << 10,
+      .header_bytes_max = 16u << 10,
       .connections_max = 4096,
       .header_timeout_s = 10,
       .body_timeout_s = 60,

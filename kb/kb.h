@@ -35,6 +35,8 @@
 #define RAG_IDEMPOTENCY_TTL_US (INT64_C(24) * 3600 * 1000000)
 #define RAG_REF_BYTES_MAX 160u
 #define RAG_LIST_LIMIT_MAX 10000u
+#define RAG_PURGE_IDS_MAX 1000u           // of one purge
+#define RAG_PURGE_ID_BYTES_MAX (128u << 10) // of all ids of one purge
 
 typedef struct rag_kbs rag_kbs;         // every kb of a store
 typedef struct rag_kb rag_kb;           // one kb; starts with a rag_ref: rag_ref_drop it
@@ -374,6 +376,25 @@ RAG_NODISCARD rag_status rag_kb_export(rag_kb *kb, rag_write_fn write, void *ctx
 // A new kb from such a stream; name empty: the exported one's. Damage is RAG_DATA_LOSS and leaves no kb behind.
 RAG_NODISCARD rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_fn read, void *ctx, rag_kb **out,
                                         rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- filters
+
+// Conditions on ids and metadata, in Qdrant's grammar (kb/filter_parse.c says it whole):
+//   {"must": [...], "should": [...], "must_not": [...], "min_should": {"conditions": [...], "min_count": n}}
+// of {"key": "lang", "match": {"value": "en"}}, match any|except|text|text_any|phrase|prefix, range, geo_radius,
+// geo_bounding_box, geo_polygon, values_count, is_empty, is_null, has_id, nested, and filters again.
+#define RAG_FILTER_DEPTH_MAX 16u
+#define RAG_FILTER_CONDITIONS_MAX 1024u
+#define RAG_FILTER_VALUES_MAX 65536u // of all lists together
+#define RAG_FILTER_KEY_BYTES_MAX 512u
+typedef struct rag_filter rag_filter; // immutable, in the arena it was parsed into: any number of threads may match
+// json: the filter's text, borrowed for the call. Empty or {}: matches everything. err->field is the path of the fault
+// ("filter.must[0].range").
+RAG_NODISCARD rag_status rag_filter_parse(rag_slice json, rag_arena *arena, const rag_filter **out, rag_error *err);
+// True when a document with this id and metadata passes. metadata: JSON object text or empty; parsed by `parser`.
+struct rag_json_parser;
+RAG_NODISCARD rag_status rag_filter_match(const rag_filter *filter, rag_slice id, rag_slice metadata,
+                                          struct rag_json_parser *parser, bool *out, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- numbers
 

@@ -288,7 +288,7 @@ void rag_log(rag_log_level level, const char *event, const char *fmt, ...) RAG_P
 
 // ---------------------------------------------------------------------------------------------- files (the OS seam)
 
-RAG_NODISCARD rag_status rag_os_make_dirs(const char *path, rag_error *err); // mkdir -p, mode 0700
+RAG_NODISCARD rag_status rag_os_make_dirs(const char *path, rag_error *err); // mkdir -p, mode 0700, durable at return
 RAG_NODISCARD rag_status rag_os_remove_tree(const char *path, rag_error *err); // a missing path is fine
 bool rag_os_exists(const char *path);
 // Whole file into an owned, NUL-terminated block (*out freed with rag_free). Over size_max: RAG_OUT_OF_RANGE.

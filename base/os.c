@@ -72,9 +72,27 @@ rag_status rag_os_fail(rag_error *err, const char *call, const char *path, int e
 
 // ------------------------------------------------------------------------------------------------------------ folders
 
+// The folder of `path`, "." where it names none. Owned.
+static char *folder_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (!slash) return rag_strdup(".");
+  if (slash == path) return rag_strdup("/");
+  return rag_strndup(path, (size_t)(slash - path));
+}
+
+// A name is durable when the folder that it is in is synced; without that a power cut takes a new folder with all that
+// was synced below it.
+static rag_status sync_parent(const char *path, rag_error *err) {
+  char *folder = folder_of(path);
+  if (!folder) return rag_fail_no_memory(err, strlen(path) + 1);
+  rag_status status = rag_os_sync_dir(folder, err);
+  rag_free(folder);
+  return status;
+}
+
 static rag_status make_dir(const char *path, rag_error *err) {
   struct stat found;
-  if (mkdir(path, 0700) == 0) return RAG_OK;
+  if (mkdir(path, 0700) == 0) return sync_parent(path, err);
   int why = errno;
   // Whatever mkdir says of a folder that is there (EEXIST, but also EROFS or EACCES higher up), it is there.
   if (stat(path, &found) == 0) {
@@ -222,14 +240,6 @@ rag_status rag_os_write_all(int fd, const void *data, size_t size, rag_error *er
     size -= (size_t)put;
   }
   return RAG_OK;
-}
-
-// The folder of `path`, "." where it names none. Owned.
-static char *folder_of(const char *path) {
-  const char *slash = strrchr(path, '/');
-  if (!slash) return rag_strdup(".");
-  if (slash == path) return rag_strdup("/");
-  return rag_strndup(path, (size_t)(slash - path));
 }
 
 static rag_status write_and_sync(int fd, const char *path, const void *data, size_t size, rag_error *err) {

@@ -330,35 +330,104 @@ static void test_error_table(void **state) {
     }
 }
 
-// An arena too small for the answer: an error, never a crash or half an answer.
+// An arena too small for the answer: an error, never a crash, half an answer or one with texts missing.
 static void test_small_arena(void **state) {
   service *s = *state;
   unsigned refused = 0, answered = 0;
-  for (size_t limit = 1024; limit <= 64 * 1024; limit += 1024) {
+  for (size_t limit = 512; limit <= 80 * 1024; limit += 256) {
     rag_arena *arena = rag_arena_create(limit);
-    rag_api_response answer;
-    rag_api_request request = request_of(s, "POST", "/v1/kbs/docs/search", "{\"query\":\"boats\"}", 17);
-    rag_api_handle(s->api, &request, arena, &answer);
-    if (answer.http_status == 200) answered++;
-    else {
-      assert_int_equal(answer.http_status, 429);
+    rag_api_request request = request_of(s, "GET", "/v1/kbs/docs/documents?text=true&limit=10", NULL, 0);
+    rag_api_handle(s->api, &request, arena, &s->answer);
+    look(s);
+    if (s->answer.http_status == 200) {
+      answered++;
+      EXPECT("documents.0.text", "apples and pears");
+      EXPECT("documents.1.id", "dir/b.md");
+      EXPECT("documents.1.text", "boats");
+      EXPECT("commit", "c2");
+    } else {
+      assert_int_equal(s->answer.http_status, 429);
+      EXPECT("code", "resource_exhausted");
       refused++;
     }
-    rag_json json;
-    assert_int_equal(rag_json_parse(s->parser, answer.body, &json, NULL), RAG_OK);
     rag_arena_destroy(arena);
   }
   assert_true(refused > 0 && answered > 0);
+}
+
+// A text that does not fit while the rest of the answer does must fail the call, not leave the answer without it.
+static void test_text_without_room(void **state) {
+  service *s = *state;
+  unsigned refused = 0, answered = 0;
+  rag_buf body = {0};
+  rag_buf_append_str(&body, "{\"documents\":[{\"id\":\"big\",\"text\":\"");
+  for (int i = 0; i < 20000; i++) rag_buf_append_str(&body, "0123456789");
+  rag_buf_append_str(&body, "\"}]}");
+  expect_status(s, send_bytes(s, "POST", "/v1/kbs/docs/documents", body.data, body.size), 200, __FILE__, __LINE__);
+  rag_buf_free(&body);
+  for (size_t limit = 64 << 10; limit <= 1 << 20; limit += 32 << 10) {
+    rag_arena *arena = rag_arena_create(limit);
+    rag_api_request request = request_of(s, "GET", "/v1/kbs/docs/documents/big", NULL, 0);
+    rag_api_handle(s->api, &request, arena, &s->answer);
+    if (s->answer.http_status == 200) {
+      answered++;
+      assert_true(s->answer.body.size > 200000);
+    } else {
+      assert_int_equal(s->answer.http_status, 429);
+      refused++;
+    }
+    rag_arena_destroy(arena);
+  }
+  assert_true(refused > 0 && answered > 0);
+}
+
+// The same for every allocation that may fail, of a read and of a write.
+static void test_failing_allocations(void **state) {
+  service *s = *state;
+  static const char *const calls[][3] = {
+      {"GET", "/v1/kbs/docs/documents/a", NULL},
+      {"GET", "/v1/kbs", NULL},
+      {"POST", "/v1/kbs/docs/search", "{\"query\":\"boats\"}"},
+      {"GET", "/v1/kbs/docs/diff?from=c1&text=true", NULL},
+      {"POST", "/ragd.v1.KnowledgeBases/GetKb", "{\"kb\":\"none\"}"},
+      {"POST", "/v1/keys", "{\"role\":\"read\"}"}, // refused: the first must be an admin
+  };
+  for (size_t c = 0; c < RAG_COUNT_OF(calls); c++) {
+    int expected = send_text(s, calls[c][0], calls[c][1], calls[c][2]);
+    char *body = strndup(s->answer.body.data, s->answer.body.size);
+    unsigned n = 1;
+    for (bool failed = true; failed; n++) {
+      assert_true(n < 10000);
+      rag_arena_reset(s->arena);
+      rag_api_request request =
+          request_of(s, calls[c][0], calls[c][1], calls[c][2], calls[c][2] ? strlen(calls[c][2]) : 0);
+      rag_alloc_fail_after(n);
+      rag_api_handle(s->api, &request, s->arena, &s->answer);
+      failed = rag_alloc_has_failed();
+      rag_alloc_fail_after(0);
+      look(s);
+      if (s->answer.http_status == expected) continue;
+      if (s->answer.http_status != 429)
+        fail_msg("%s: allocation %u: %.*s", calls[c][1], n, (int)s->answer.body.size, s->answer.body.data);
+    }
+    expect_status(s, s->answer.http_status, expected, __FILE__, __LINE__); // nothing failed the last time
+    if (!strstr(body, "took_us")) assert_true(rag_slice_equal(s->answer.body, rag_slice_str(body)));
+    free(body);
+  }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 int main(void) {
   rag_log_setup(2, RAG_LOG_ERROR, RAG_LOG_TEXT);
   const struct CMUnitTest tests[] = {
-      TEST(test_unknown_paths),   TEST(test_content_types), TEST(test_protobuf),       TEST(test_parameters),
-      TEST(test_parameters_bad),  TEST(test_bodies_bad),    TEST(test_connect_errors), TEST(test_timeouts),
-      TEST(test_idempotency_key), TEST(test_admit),         TEST(test_wants_worker),   TEST(test_plain_routes),
-      TEST(test_error_table),     TEST(test_small_arena),
+      TEST(test_unknown_paths),     TEST(test_content_types),
+      TEST(test_protobuf),          TEST(test_parameters),
+      TEST(test_parameters_bad),    TEST(test_bodies_bad),
+      TEST(test_connect_errors),    TEST(test_timeouts),
+      TEST(test_idempotency_key),   TEST(test_admit),
+      TEST(test_wants_worker),      TEST(test_plain_routes),
+      TEST(test_error_table),       TEST(test_small_arena),
+      TEST(test_text_without_room), TEST(test_failing_allocations),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -431,7 +431,7 @@ void rag_store_stats_get(rag_store *store, rag_store_stats *out) {
     out->memtable_bytes += cf_property(db, i, "rocksdb.size-all-mem-tables");
     out->estimated_keys[i] = cf_property(db, i, "rocksdb.estimate-num-keys");
     out->live_bytes[i] =
-        cf_property(db, i, "rocksdb.estimate-live-data-size") + cf_property(db, i, "rocksdb.live-blob-file-size");
+        cf_property(db, i, "rocksdb.live-sst-files-size") + cf_property(db, i, "rocksdb.live-blob-file-size");
   }
 }
 
@@ -526,7 +526,11 @@ rag_status rag_store_erase_compact(rag_store *store, rag_cf cf, rag_slice lower,
   wait_for_unlinks(db);
   // This pair unlinks in this thread whatever is obsolete by now.
   rocksdb_disable_file_deletions(db->db, &message);
+#ifdef RAGD_ROCKSDB_ENABLE_FILE_DELETIONS_UNFORCED
+  if (message == NULL) rocksdb_enable_file_deletions(db->db, &message);
+#else
   if (message == NULL) rocksdb_enable_file_deletions(db->db, 0, &message);
+#endif
   if (message != NULL) status = rag_store__rocks_fail(err, "remove obsolete files", message);
 out:
   pthread_mutex_unlock(&db->erase_lock);

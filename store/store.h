@@ -151,7 +151,7 @@ typedef struct rag_store_stats {
   uint64_t commits, groups, syncs, bytes_written; // since open; commits / groups is the mean group size
   uint64_t sst_bytes, blob_bytes, wal_bytes, memtable_bytes, cache_bytes;
   uint64_t estimated_keys[RAG_CF_COUNT];
-  uint64_t live_bytes[RAG_CF_COUNT]; // SST and blob bytes of live data by column family, an estimate
+  uint64_t live_bytes[RAG_CF_COUNT]; // bytes of the current SST and blob files by column family
 } rag_store_stats;
 void rag_store_stats_get(rag_store *store, rag_store_stats *out);
 

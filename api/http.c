@@ -621,7 +621,11 @@ rag_status http_daemon_start(http_thread *thread, rag_error *err) {
       // More than are admitted (http_connection_admitted), so that those over the limit are turned away, not left waiting.
       MHD_OPTION_CONNECTION_LIMIT, (unsigned)(options->connections_max + HTTP_LINGER_MAX), MHD_OPTION_NOTIFY_CONNECTION,
       on_connection, thread, MHD_OPTION_NOTIFY_COMPLETED, on_completed, thread, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
-      thread, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, thread, MHD_OPTION_END);
+      thread, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, thread,
+#if MHD_VERSION >= 0x01000000
+      MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, // else spaces in a target are mended by a redirect instead of refused
+#endif
+      MHD_OPTION_END);
   if (!thread->daemon) {
     thread->listen_fd = -1; // libmicrohttpd has closed it
     return rag_fail(err, RAG_INTERNAL, "libmicrohttpd did not start");

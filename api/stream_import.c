@@ -371,7 +371,10 @@ rag_status rag_api__stream_kbs_import(rag_api__stream *stream, rag_error *err) {
   rag_status status = RAG_OK;
   RAG_TRY(check_type(stream, types, RAG_COUNT_OF(types), err));
   RAG_TRY(read_params(stream, kbs_import_params, RAG_COUNT_OF(kbs_import_params), &name, err));
-  RAG_TRY_OUT(rag_kbs_import(call->api->kbs, name, stream->read, stream->read_ctx, &kb, err));
+  status = rag_kbs_import(call->api->kbs, name, stream->read, stream->read_ctx, &kb, err);
+  // What is damaged is the caller's stream and not our store: no server error, and nothing for an operator's log.
+  if (status == RAG_DATA_LOSS) status = err->status = RAG_INVALID_ARGUMENT;
+  if (status != RAG_OK) goto out;
   RAG_TRY_OUT(rag_api__kb_message(call, kb, &message, err));
   RAG_TRY_OUT(rag_api__json_encode(&message->base, &text, err));
   RAG_TRY_OUT(rag_api__stream_write(stream, "application/json", rag_buf_slice(&text), err));

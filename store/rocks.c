@@ -16,8 +16,8 @@
 //     record as the others, and a flush first syncs every closed log, so no family's files can run ahead of the log.
 //     Turned on, one full memtable would flush all ten families, most of them nearly empty.
 //  3. Every read checks block checksums (verify_checksums); damage is RAG_DATA_LOSS and never data.
-//  4. RocksDB's own LOG holds no user data and is bounded: at level WARN it writes options and faults, not the key
-//     ranges of compactions that INFO prints; 4 files of 4 MiB.
+//  4. RocksDB's own log goes into ours, warnings and errors alone (rocks_log.cpp says why it may not be a file of its
+//     own): no key ranges of compactions, which its level INFO prints.
 //  5. The manifest is rewritten at every change of the file set (max_manifest_file_size 1). Otherwise it would keep the
 //     smallest and largest *keys* of files that are long gone, and erasure would not be. It costs two more syncs per
 //     flush or compaction, off the commit path.
@@ -29,6 +29,8 @@
 //
 // Format: DIR/db is RocksDB's. The names of the column families are pinned.
 #include "store/rocks.h"
+
+#include "store/rocks_log.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -43,9 +45,6 @@ enum {
 };
 
 #define RECOVERY_MODE rocksdb_tolerate_corrupted_tail_records_recovery
-#define INFO_LOG_WARN 2
-#define INFO_LOG_FILES 4u
-#define INFO_LOG_BYTES ((size_t)4 << 20)
 #define OPEN_FILES_MAX 512                    // the usual soft limit of a process is 1,024 descriptors
 #define MEMTABLE_BYTES_MAX ((size_t)64 << 20) // of one column family; all together: options.write_buffer_bytes
 #define MEMTABLE_BYTES_MIN ((size_t)1 << 20)
@@ -157,6 +156,10 @@ bool rag_store__db_exists(const char *dir) {
   return exists;
 }
 
+static void log_line(const char *line) {
+  rag_log(RAG_LOG_WARN, "store.rocksdb", "text=%s", line);
+}
+
 static rocksdb_options_t *make_db_options(const rag_store_options *options) {
   unsigned cpus = rag_os_cpu_count();
   rocksdb_options_t *o = rocksdb_options_create();
@@ -178,9 +181,6 @@ static rocksdb_options_t *make_db_options(const rag_store_options *options) {
   rocksdb_options_set_max_manifest_file_size(o, 1);
   rocksdb_options_set_skip_stats_update_on_db_open(o, 1);
   rocksdb_options_set_stats_dump_period_sec(o, 0);
-  rocksdb_options_set_info_log_level(o, INFO_LOG_WARN);
-  rocksdb_options_set_keep_log_file_num(o, INFO_LOG_FILES);
-  rocksdb_options_set_max_log_file_size(o, INFO_LOG_BYTES);
   return o;
 }
 
@@ -259,12 +259,13 @@ rag_status rag_store__db_open(rag_store *store, rag_error *err) {
   if (status == RAG_OK) {
     db->cache = rocksdb_cache_create_lru(store->options.cache_bytes);
     db->options = make_db_options(&store->options);
+    if (!rag_store_rocks_log(db->options, log_line)) status = rag_fail_no_memory(err, 0);
     for (int i = 0; i < RAG_CF_COUNT; i++) db->cf_options[i] = make_cf_options(&TUNING[i], &store->options, db->cache);
     db->read_newest = rag_store__read_options();
     db->write_commit = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(db->write_commit, store->options.sync);
     db->write_bulk = rocksdb_writeoptions_create();
-    status = open_families(db, err);
+    if (status == RAG_OK) status = open_families(db, err);
   }
   if (status != RAG_OK) rag_store__db_close(store);
   return status;
@@ -497,7 +498,7 @@ static rag_status compact(rag_store *store, rag_cf cf, rag_slice lower, rag_slic
                                upper.size ? upper.data : NULL, upper.size);
   rocksdb_compactoptions_destroy(options);
   if (background_errors(db) == errors) return RAG_OK;
-  return rag_fail(err, RAG_UNAVAILABLE, "compaction of '%s' failed (see db/LOG); deleted bytes may remain",
+  return rag_fail(err, RAG_UNAVAILABLE, "compaction of '%s' failed (see the server's log); deleted bytes may remain",
                   TUNING[cf].name);
 }
 

@@ -383,7 +383,7 @@ static double read_double(rag_reader *r) {
 
 static void read_text(rag_reader *r, char *out, size_t capacity) {
   rag_slice s = rag_read_bytes(r);
-  if (s.size >= capacity) {
+  if (r->bad || s.size >= capacity) {
     r->bad = true;
     return;
   }

@@ -126,6 +126,7 @@ static rag_status read_header(rag_kb__import *im, rag_slice name, rag_buf *paylo
   if (!rag_kb__decode_state(state, counters) || counters->next_revision == 0 || counters->next_content == 0 ||
       counters->next_chunk == 0 || counters->next_commit == 0)
     return damaged(err, "its counters are none");
+  if ((unsigned)im->record.config.metric > RAG_METRIC_L2) return damaged(err, "its metric is none");
   if (name.size > 0) snprintf(im->record.config.name, sizeof im->record.config.name, "%.*s", (int)name.size, name.data);
   rag_error why = {0};
   rag_status status = rag_kb__config_check(&im->record.config, &why);

@@ -370,7 +370,8 @@ static void forged_rows_do_no_harm(void **state) {
       forged.at = 0;
       rag_status status = rag_kbs_import(f->kbs, S("copy"), from_stream, &forged, &copy, &err);
       if (status != RAG_OK) {
-        if (status != RAG_DATA_LOSS && status != RAG_NOT_FOUND)
+        // Not found: a model's name; exhausted: a bound of memory. A forger may set them like any configuration.
+        if (status != RAG_DATA_LOSS && status != RAG_NOT_FOUND && status != RAG_RESOURCE_EXHAUSTED)
           fail_msg("frame %u, change %d: %s: %s", type, what, rag_status_name(status), err.message);
         refused_count++;
         continue;
@@ -517,7 +518,7 @@ static void version_1_imports_for_ever(void **state) {
   rag_search search = by_vector();
   rag_search_result result = {0};
   OK(rag_kb_search(kb, &search, &result, &err));
-  assert_int_equal(result.commit, 8);
+  assert_int_equal(result.commit, 7);
   assert_int_equal(result.count, 3); // "three": two vectors, "bare": one; "one" was deleted on the branch that was merged
   assert_true(rag_slice_equal(result.hits[2].document_id, S("bare")));
   assert_true(rag_slice_equal(result.hits[0].chunk_metadata, S("{\"page\":1}")) ||

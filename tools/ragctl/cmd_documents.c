@@ -53,7 +53,8 @@ void ctl_print_commit_result(const ctl_session *ctl, rag_json result) {
   char embedded[32], reused[32];
   ctl_count(ctl_uint(result, "chunks_embedded"), embedded);
   ctl_count(ctl_uint(result, "chunks_reused"), reused);
-  if (ctl_uint(result, "chunks_added")) printf("; %s chunks embedded, %s reused", embedded, reused);
+  if (ctl_uint(result, "chunks_added"))
+    printf("; %s %s embedded, %s reused", embedded, strcmp(embedded, "1") == 0 ? "chunk" : "chunks", reused);
   puts(ctl_bool(result, "replayed") ? " (an earlier answer again)" : "");
 }
 
@@ -276,7 +277,8 @@ static rag_status import_line(import *im, rag_error *err) {
   if (im->ctl->json) return RAG_OK;
   char count[32];
   ctl_count(im->documents, count);
-  printf("%s documents in %llu commits; ", count, (unsigned long long)ctl_uint(line, "batches"));
+  uint64_t batches = ctl_uint(line, "batches");
+  printf("%s documents in %llu %s; ", count, (unsigned long long)batches, batches == 1 ? "commit" : "commits");
   ctl_print_commit_result(im->ctl, line);
   return RAG_OK;
 }
@@ -338,8 +340,7 @@ import im = {.ctl = ctl, .fd = STDIN_FILENO, .path = ctl->args[1], .parser = rag
                        .read_ctx = &im,
                        .write = import_write,
                        .write_ctx = &im};
-  rag_buf_clear(&ctl->answer);
-  rag_status status = ctl->client->ops->stream(ctl->client, &stream, &http_status, &ctl->answer, &ctl->err);
+  rag_status status = ctl_stream_call(ctl, &stream, &http_status);
   ctl_progress_end(&im.progress);
   if (im.finished && !im.failed) exit_status = CTL_EXIT_OK;
   else if (im.failed) exit_status = CTL_EXIT_FAILED; // it was printed; a cut connection after it says nothing new

@@ -259,8 +259,7 @@ int ctl_run_kb_export(ctl_session *ctl) {
   }
   ctl_progress_begin(&file.progress, "export", true);
   ctl_stream stream = {.method = "GET", .target = target.data, .write = write_file, .write_ctx = &file};
-  rag_buf_clear(&ctl->answer);
-  rag_status status = ctl->client->ops->stream(ctl->client, &stream, &http_status, &ctl->answer, &ctl->err);
+  rag_status status = ctl_stream_call(ctl, &stream, &http_status);
   ctl_progress_end(&file.progress);
   if (status == RAG_OK && http_status != 200) {
     exit_status = ctl_fail_answer(ctl, http_status);
@@ -316,8 +315,7 @@ int ctl_run_kb_import(ctl_session *ctl) {
                        .read_ctx = &file,
                        .write = collect,
                        .write_ctx = &ctl->answer};
-  rag_buf_clear(&ctl->answer);
-  rag_status status = ctl->client->ops->stream(ctl->client, &stream, &http_status, &ctl->answer, &ctl->err);
+  rag_status status = ctl_stream_call(ctl, &stream, &http_status);
   ctl_progress_end(&file.progress);
   if (status != RAG_OK) goto failed;
   if (http_status != 200) {

@@ -81,7 +81,7 @@ struct ctl_session {
   ctl_value values[CTL_VALUES_MAX];
   unsigned value_count;
 
-  ctl_client *client;
+  ctl_client *client; // ctl_connect
   rag_json_parser *parser;
   rag_buf answer; // of the last call; what ctl_call gives points into it
   rag_error err;
@@ -95,6 +95,8 @@ const char *ctl_option_nth(const ctl_session *ctl, const char *name, unsigned i)
 // False: printed what is wrong. *out keeps its value when the option was not given.
 bool ctl_option_number(const ctl_session *ctl, const char *name, uint64_t max, uint64_t *out);
 int ctl_usage_error(const ctl_session *ctl, const char *fmt, ...) RAG_PRINTF(2, 3); // prints; returns CTL_EXIT_USAGE
+// The client, made at the first use, so that wrong usage is found before anything is opened. NULL: see ctl->err.
+ctl_client *ctl_connect(ctl_session *ctl);
 int ctl_fail(const ctl_session *ctl); // prints ctl->err; returns CTL_EXIT_FAILED
 void ctl_print_help(const ctl_command *command);
 void ctl_print_group(const char *group); // the commands below "kb"
@@ -119,6 +121,8 @@ bool ctl_try(ctl_session *ctl, const char *rpc, rag_buf *body, int *out_status, 
 int ctl_print_json(const ctl_session *ctl); // the last answer, unchanged, with a newline
 // Prints an error answer (the last one).
 int ctl_fail_answer(ctl_session *ctl, int http_status);
+// A stream; ctl->answer gets an answer that is not 200. RAG_OK: *out_status is set.
+rag_status ctl_stream_call(ctl_session *ctl, const ctl_stream *stream, int *out_status);
 // Calls a list rpc page by page and hands each element of `plural` to `each`. With --json: one call, printed.
 // limit 0: all. Returns an exit status.
 int ctl_list(ctl_session *ctl, const char *rpc, rag_buf *fields, const char *plural, uint64_t limit,

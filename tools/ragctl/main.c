@@ -2,7 +2,7 @@
 // the command; the table is commands.c.
 //
 // Options may stand anywhere; "--" ends them. A command is one word or two ("kb create"). Wrong usage is found before
-// anything is connected to, and exits with 2.
+// anything is connected to or opened (ctl_connect), and exits with 2.
 #include "tools/ragctl/ctl.h"
 
 #include <limits.h>
@@ -298,17 +298,21 @@ static rag_status connect_client(ctl_session *ctl) {
   return status;
 }
 
+ctl_client *ctl_connect(ctl_session *ctl) {
+  if (!ctl->client && connect_client(ctl) != RAG_OK) return NULL;
+  return ctl->client;
+}
+
 static int run(ctl_session *ctl) {
   int exit_status = check_arguments(ctl);
   if (exit_status != CTL_EXIT_OK) return exit_status;
-  if (connect_client(ctl) != RAG_OK) return ctl_fail(ctl);
   ctl->parser = rag_json_parser_create();
   if (ctl->parser) exit_status = ctl->command->run(ctl);
   else {
     (void)rag_fail_no_memory(&ctl->err, 1);
     exit_status = ctl_fail(ctl);
   }
-  ctl->client->ops->close(ctl->client);
+  if (ctl->client) ctl->client->ops->close(ctl->client);
   rag_json_parser_destroy(ctl->parser);
   rag_buf_free(&ctl->answer);
   return exit_status;

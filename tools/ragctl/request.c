@@ -80,11 +80,13 @@ bool ctl_array(rag_json object, const char *name, rag_json *out) {
 
 bool ctl_try(ctl_session *ctl, const char *rpc, rag_buf *body, int *out_status, rag_json *out) {
   *out_status = 0;
+  ctl_client *client = ctl_connect(ctl);
+  if (!client) return false;
   rag_buf_append_char(body, '}');
   if (rag_buf_check(body, &ctl->err) != RAG_OK) return false;
   rag_buf_clear(&ctl->answer);
   int http_status = 0;
-  if (ctl->client->ops->call(ctl->client, rpc, rag_buf_slice(body), &http_status, &ctl->answer, &ctl->err) != RAG_OK)
+  if (client->ops->call(client, rpc, rag_buf_slice(body), &http_status, &ctl->answer, &ctl->err) != RAG_OK)
     return false;
   if (rag_json_parse(ctl->parser, rag_buf_slice(&ctl->answer), out, NULL) != RAG_OK ||
       rag_json_type_of(*out) != RAG_JSON_OBJECT) {
@@ -100,6 +102,13 @@ int ctl_call(ctl_session *ctl, const char *rpc, rag_buf *body, rag_json *out) {
   int http_status = 0;
   if (!ctl_try(ctl, rpc, body, &http_status, out)) return ctl_fail(ctl);
   return http_status == 200 ? CTL_EXIT_OK : ctl_fail_answer(ctl, http_status);
+}
+
+rag_status ctl_stream_call(ctl_session *ctl, const ctl_stream *stream, int *out_status) {
+  ctl_client *client = ctl_connect(ctl);
+  if (!client) return ctl->err.status;
+  rag_buf_clear(&ctl->answer);
+  return client->ops->stream(client, stream, out_status, &ctl->answer, &ctl->err);
 }
 
 int ctl_print_json(const ctl_session *ctl) {
@@ -194,7 +203,9 @@ int ctl_list(ctl_session *ctl, const char *rpc, rag_buf *fields, const char *plu
 int ctl_finish_job(ctl_session *ctl, uint64_t job, rag_json *out) {
   rag_buf body = {0};
   int exit_status = CTL_EXIT_OK;
-  if (!ctl_option_given(ctl, "no-wait") && ctl->client->ops->wait_job(ctl->client, job, &ctl->err) != RAG_OK)
+  ctl_client *client = ctl_connect(ctl);
+  if (!client) return ctl_fail(ctl);
+  if (!ctl_option_given(ctl, "no-wait") && client->ops->wait_job(client, job, &ctl->err) != RAG_OK)
     return ctl_fail(ctl);
   ctl_body_begin(&body);
   ctl_body_uint(&body, "id", job);

@@ -211,7 +211,7 @@ void op_acknowledged(kill_client *c, uint64_t commit) {
   case OP_ROLLBACK:
     if (random_below(&c->random, 8) == 0) c->before[op->place] = c->now[op->place];
     c->now[op->place] = op->after;
-    if (op->kind == OP_MERGE) c->base = c->now[SIDE];
+    if (op->kind == OP_MERGE && commit) c->base = c->now[SIDE];
     if (commit) c->acks[c->ack_count++] = (kill_ack){commit, op->place, op->sequence, op->after};
     break;
   case OP_TAG:

@@ -73,6 +73,10 @@ cat >script <<'END'
 0 jobs list
 0 jobs show 1
 1 jobs show 77
+0 purge docs n/1 never-there
+0 ls docs
+1 get docs n/1
+1 get docs n/1 --at c6
 0 kb update docs --description changed
 1 kb update docs --chunking sideways
 0 kb delete vectors
@@ -132,6 +136,25 @@ try 0 "$ragctl" --data served put docs stream.ndjson -m 'without a server'
 start served
 try 0 "$ragctl" --url "$url" log docs --oneline -n 1
 says 'without a server$'
+# A whole history goes from one to the other as a file, and damage to it is refused.
+try 0 "$ragctl" --url "$url" kb export docs docs.ragd
+try 0 "$ragctl" --data local kb import docs.ragd --name copied
+try 0 "$ragctl" --url "$url" log docs --json
+mv out log.http
+try 0 "$ragctl" --data local log copied --json
+cmp -s out log.http || fail 'the history of an imported knowledge base differs'
+try 0 "$ragctl" --url "$url" search docs bananas --exact --json
+sed -E 's/"took_us":[0-9]+//' out >hits.http
+try 0 "$ragctl" --data local search copied bananas --exact --json
+cmp -s <(sed -E 's/"took_us":[0-9]+//' out) hits.http || fail 'the answers of an imported knowledge base differ'
+size=$(stat -c %s docs.ragd)
+head -c $((size - 1)) docs.ragd >cut.ragd
+try 1 "$ragctl" --data local kb import cut.ragd --name broken
+try 1 "$ragctl" --data local kb show broken
+try 1 "$ragctl" --url "$url" kb import cut.ragd --name broken
+try 1 "$ragctl" --url "$url" kb show broken
+try 1 "$ragctl" --url "$url" kb export nothing nothing.ragd
+[[ ! -e nothing.ragd && ! -e nothing.ragd.partial ]] || fail 'a failed export left a file'
 # Standard input, and output that cannot be written.
 printf '{"id":"stdin","text":"from a pipe"}\n' | "$ragctl" --url "$url" put docs - >out 2>err || fail 'put -'
 try 0 "$ragctl" --url "$url" get docs stdin --text

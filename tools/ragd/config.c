@@ -178,8 +178,7 @@ static rag_status set_value(ragd_config *config, const setting *s, rag_slice val
     *(bool *)field = true;
     return RAG_OK;
   }
-  RAG_ASSERT(!"every kind is handled");
-  return RAG_INTERNAL;
+  rag_assert_failed("every kind is handled", __FILE__, __LINE__);
 }
 
 // ---------------------------------------------------------------------------------------------- names

@@ -275,6 +275,44 @@ static void a_group_reads_its_own_writes(void **state) {
   rag_ref_drop(kb);
 }
 
+static void act_put_a_again(act *a) {
+  put_text(a, "a", "changed a second time");
+}
+static void act_put_new(act *a) {
+  put_text(a, "new", "added twice");
+}
+static void act_delete_b(act *a) {
+  rag_slice id = S("b");
+  rag_put put = {.delete_ids = &id, .delete_count = 1};
+  a->status = rag_kb_put(a->kb, &(rag_write){0}, &put, &a->result, NULL, &a->err);
+}
+
+// Each was prepared before any was applied: what it found then is not believed.
+static void puts_of_one_document_in_one_group(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  rag_kb *kb = kb_test_new(f);
+  kb_test_put(kb, "a", "before");
+  kb_test_put(kb, "b", "before");
+  act acts[] = {{.kb = kb, .run = act_put_a},   {.kb = kb, .run = act_put_a_again}, {.kb = kb, .run = act_put_new},
+                {.kb = kb, .run = act_put_new}, {.kb = kb, .run = act_delete_b},    {.kb = kb, .run = act_put_b}};
+  in_one_group(f, acts, RAG_COUNT_OF(acts));
+  for (size_t i = 0; i < RAG_COUNT_OF(acts); i++)
+    if (acts[i].status != RAG_OK) fail_msg("act %zu: %s", i, acts[i].err.message);
+  assert_int_equal(acts[1].result.changed, 1);
+  assert_int_equal(acts[2].result.added + acts[3].result.added, 1);
+  assert_int_equal(acts[2].result.unchanged + acts[3].result.unchanged, 1);
+  assert_int_equal(acts[5].result.added, 1);
+  rag_version *version = NULL;
+  OK(rag_kb_resolve(kb, S(""), &version, &err));
+  assert_int_equal(rag_version_documents(version), 3);
+  assert_int_equal(rag_version_chunks(version), 3);
+  rag_ref_drop(version);
+  assert_string_equal(kb_test_text(kb, "", "a"), "changed a second time");
+  assert_string_equal(kb_test_text(kb, "", "b"), "added in the group");
+  rag_ref_drop(kb);
+}
+
 // An update behind a deletion must not write the record back.
 static void an_update_behind_a_deletion(void **state) {
   kb_fixture *f = *state;
@@ -298,6 +336,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       KB_TEST(writers_and_readers),
       KB_TEST(a_group_reads_its_own_writes),
+      KB_TEST(puts_of_one_document_in_one_group),
       KB_TEST(an_update_behind_a_deletion),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

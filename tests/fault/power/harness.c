@@ -1,0 +1,368 @@
+// The parent's side (harness.h). Not preloaded: it reads and opens what is left with the plain calls.
+#include "tests/fault/power/harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static _Noreturn void broken(const char *what, const char *path) {
+  fprintf(stderr, "the harness cannot go on: %s %s: %s\n", what, path, strerror(errno));
+  exit(2);
+}
+
+static void in_base(const harness *h, const char *name, char out[PATH_MAX]) {
+  if (snprintf(out, PATH_MAX, "%.3900s/%s", h->base, name) >= PATH_MAX) broken("too long", name);
+}
+
+uint64_t harness_random(harness *h, uint64_t below) {
+  return fault_random(&h->random) % below;
+}
+
+static void show_child_log(const harness *h) {
+  char path[PATH_MAX], *text = NULL;
+  size_t size = 0;
+  in_base(h, "child.log", path);
+  if (rag_os_read_file(path, 1u << 20, &text, &size, NULL) != RAG_OK) return;
+  if (size > 0) fprintf(stderr, "  the child said:\n%.2000s\n", text);
+  rag_free(text);
+}
+
+void harness_violation(harness *h, const char *fmt, ...) {
+  va_list args;
+  va_start(args, fmt);
+  fprintf(stderr, "VIOLATION: ");
+  vfprintf(stderr, fmt, args);
+  fprintf(stderr, "\n");
+  va_end(args);
+  show_child_log(h);
+  h->violations++;
+}
+
+// The programs lie beside each other.
+static void beside(const char *program, const char *name, char out[PATH_MAX]) {
+  char self[PATH_MAX];
+  if (realpath(program, self) == NULL) broken("realpath", program);
+  *strrchr(self, '/') = '\0';
+  if (snprintf(out, PATH_MAX, "%.3900s/%s", self, name) >= PATH_MAX) broken("too long", name);
+  if (access(out, R_OK) != 0) broken("find", out);
+}
+
+void harness_open(harness *h, const char *program, uint64_t seed) {
+  const char *tmp = getenv("TMPDIR");
+  char path[PATH_MAX];
+  beside(program, "fault_power_writer", h->writer);
+  beside(program, "fault_power_faultfs.so", h->shim);
+  h->random = seed;
+  h->sync_us = 1000;
+  snprintf(h->base, sizeof h->base, "%s/ragd-power-XXXXXX", tmp != NULL ? tmp : "/tmp");
+  if (mkdtemp(h->base) == NULL) broken("mkdtemp", h->base);
+  in_base(h, "report", path);
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0 || ftruncate(fd, sizeof *h->report) != 0) broken("make", path);
+  h->report = mmap(NULL, sizeof *h->report, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (h->report == MAP_FAILED) broken("map", path);
+  close(fd);
+  rag_log_setup(2, RAG_LOG_ERROR, RAG_LOG_TEXT);
+}
+
+static void remove_in_base(const harness *h, const char *name) {
+  char path[PATH_MAX];
+  in_base(h, name, path);
+  if (rag_os_remove_tree(path, NULL) != RAG_OK) broken("remove", path);
+}
+
+static void make_in_base(const harness *h, const char *name) {
+  char path[PATH_MAX];
+  in_base(h, name, path);
+  if (mkdir(path, 0700) != 0) broken("mkdir", path);
+}
+
+void harness_close(harness *h) {
+  munmap(h->report, sizeof *h->report);
+  if (h->violations == 0 || getenv("RAGD_POWER_KEEP") == NULL) {
+    if (rag_os_remove_tree(h->base, NULL) != RAG_OK) broken("remove", h->base);
+  } else {
+    fprintf(stderr, "kept: %s\n", h->base);
+  }
+  rag_free(h->history);
+  h->history = NULL;
+}
+
+void harness_fresh(harness *h, uint32_t threads) {
+  remove_in_base(h, "live");
+  make_in_base(h, "live");
+  memset(&h->first, 0, sizeof h->first);
+  h->first.seed = fault_random(&h->random);
+  h->first.threads = threads;
+  for (uint32_t i = 0; i < THREADS_MAX; i++) h->first.thread[i].next = 1;
+  h->now = h->first;
+  h->kb_acknowledged = false;
+  h->history_count = 0;
+}
+
+// ---------------------------------------------------------------------------------------------- the child
+
+static void child(const harness *h, const char *plan, uint32_t ops, int out) {
+  char live[PATH_MAX], data[PATH_MAX], durable[PATH_MAX], orders[PATH_MAX], report[PATH_MAX], log[PATH_MAX];
+  char ops_text[16], sync_text[24];
+  const char *args[10] = {h->writer, data, orders, ops_text};
+  uint32_t count = 4;
+  in_base(h, "live", live);
+  in_base(h, "live/data", data);
+  in_base(h, "durable", durable);
+  in_base(h, "model", orders);
+  in_base(h, "report", report);
+  in_base(h, "child.log", log);
+  snprintf(ops_text, sizeof ops_text, "%u", ops);
+  snprintf(sync_text, sizeof sync_text, "%ld", h->sync_us);
+  for (uint32_t i = 0; i < h->extra_count; i++) args[count++] = h->extra[i];
+  int log_fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (log_fd < 0 || dup2(out, 1) < 0 || dup2(log_fd, 2) < 0) _exit(3);
+  setenv("RAGD_FAULT_DIR", live, 1);
+  setenv("RAGD_FAULT_DURABLE", durable, 1);
+  setenv("RAGD_FAULT_REPORT", report, 1);
+  setenv("RAGD_FAULT_SYNC_US", sync_text, 1);
+  setenv("RAGD_FAULT_PLAN", plan, 1);
+  if (h->entries_with_file) setenv("RAGD_FAULT_ENTRIES", "with-file", 1);
+  setenv("LD_PRELOAD", h->shim, 1);
+  execv(h->writer, (char *const *)(uintptr_t)args);
+  _exit(3);
+}
+
+void harness_spawn(harness *h, const char *plan, uint32_t ops) {
+  int ends[2];
+  char orders[PATH_MAX];
+  remove_in_base(h, "durable");
+  make_in_base(h, "durable");
+  in_base(h, "model", orders);
+  if (!model_save(&h->now, orders)) broken("write", orders);
+  memset(h->report, 0, sizeof *h->report);
+  h->acknowledged = h->failed = h->errors = 0;
+  h->opened = h->closed = false;
+  h->open_failure[0] = h->error_text[0] = '\0';
+  h->line_size = 0;
+  if (pipe2(ends, O_CLOEXEC) != 0) broken("pipe", "");
+  h->pid = fork();
+  if (h->pid < 0) broken("fork", "");
+  if (h->pid == 0) child(h, plan, ops, ends[1]);
+  close(ends[1]);
+  h->answers = ends[0];
+}
+
+// What the operation was and did is known from its number: the model's next of that thread.
+static void take_answer(harness *h, uint32_t thread, uint32_t seq, bool applied, uint64_t commit, const char *digest) {
+  char expected[2 * RAG_DIGEST_BYTES + 1];
+  if (thread >= h->now.threads) broken("an answer of no thread", h->line);
+  op o = model_next(&h->now, thread);
+  rag_digest sum = model_digest(&h->now, &o);
+  rag_hex(sum.bytes, RAG_DIGEST_BYTES, expected);
+  if (o.seq != seq || (digest != NULL && strcmp(digest, expected) != 0)) broken("the model and the child disagree", "");
+  model_apply(&h->now.thread[thread], &o, applied);
+  if (h->history_count == h->history_capacity) {
+    h->history_capacity = RAG_MAX((size_t)1024, h->history_capacity * 2);
+    h->history = rag_realloc_array(h->history, h->history_capacity, sizeof *h->history);
+    if (h->history == NULL) broken("memory", "");
+  }
+  h->history[h->history_count++] = (history_entry){thread, seq, applied, commit};
+}
+
+static void take_line(harness *h) {
+  unsigned thread = 0, seq = 0;
+  unsigned long long commit = 0;
+  char digest[64];
+  switch (h->line[0]) {
+  case 'K':
+    h->opened = h->kb_acknowledged = true;
+    return;
+  case 'D':
+    h->closed = true;
+    return;
+  case 'O':
+    snprintf(h->open_failure, sizeof h->open_failure, "%.590s", h->line + 2);
+    return;
+  case 'V':
+    harness_violation(h, "%s", h->line + 2);
+    return;
+  case 'A':
+    if (sscanf(h->line, "A %u %u %llu %63s", &thread, &seq, &commit, digest) != 4) broken("bad answer", h->line);
+    take_answer(h, thread, seq, true, commit, digest);
+    h->acknowledged++;
+    h->total_acknowledged++;
+    return;
+  case 'F':
+    if (sscanf(h->line, "F %u %u", &thread, &seq) != 2) broken("bad answer", h->line);
+    take_answer(h, thread, seq, false, 0, NULL);
+    snprintf(h->error_text, sizeof h->error_text, "%.590s", h->line);
+    h->failed++;
+    return;
+  case 'E': // may have been done or not: as the one that a kill interrupts
+    snprintf(h->error_text, sizeof h->error_text, "%.590s", h->line);
+    h->errors++;
+    return;
+  default:
+    broken("bad answer", h->line);
+  }
+}
+
+static void take_bytes(harness *h, const char *bytes, size_t size) {
+  for (size_t i = 0; i < size; i++) {
+    if (bytes[i] != '\n') {
+      if (h->line_size + 1 >= sizeof h->line) broken("long answer", "");
+      h->line[h->line_size++] = bytes[i];
+      continue;
+    }
+    h->line[h->line_size] = '\0';
+    h->line_size = 0;
+    take_line(h);
+  }
+}
+
+bool harness_listen(harness *h, uint64_t us) {
+  char bytes[8192];
+  uint64_t end_ns = rag_clock_monotonic_ns() + us * 1000;
+  for (;;) {
+    uint64_t now_ns = rag_clock_monotonic_ns();
+    if (now_ns >= end_ns) return false;
+    struct pollfd wanted = {.fd = h->answers, .events = POLLIN};
+    struct timespec left = {.tv_sec = (time_t)((end_ns - now_ns) / 1000000000),
+                            .tv_nsec = (long)((end_ns - now_ns) % 1000000000)};
+    if (ppoll(&wanted, 1, &left, NULL) <= 0) continue;
+    ssize_t got = read(h->answers, bytes, sizeof bytes);
+    if (got == 0) return true;
+    if (got < 0) broken("read", "the answers");
+    take_bytes(h, bytes, (size_t)got);
+  }
+}
+
+void harness_end(harness *h, bool kill_it) {
+  char bytes[8192];
+  ssize_t got;
+  if (kill_it) kill(h->pid, SIGKILL);
+  // What is in the pipe was said before the end.
+  while ((got = read(h->answers, bytes, sizeof bytes)) > 0) take_bytes(h, bytes, (size_t)got);
+  close(h->answers);
+  if (waitpid(h->pid, &h->exit_status, 0) != h->pid) broken("waitpid", "");
+}
+
+// ---------------------------------------------------------------------------------------------- the judgement
+
+// Each thread is where it was acknowledged to be, or one operation further, wholly.
+static bool judge_threads(harness *h, rag_kb *kb, model *m) {
+  for (uint32_t t = 0; t < m->threads; t++) {
+    rag_error before = {0}, after = {0};
+    if (check_thread(kb, m, t, &m->thread[t], &before)) continue;
+    op o = model_next(m, t);
+    thread_state further = m->thread[t];
+    model_apply(&further, &o, true);
+    if (!check_thread(kb, m, t, &further, &after)) {
+      harness_violation(h, "thread %u, answered up to %u: %s\n  nor is the next one (kind %d) wholly there: %s", t,
+                        m->thread[t].next - 1, before.message, o.kind, after.message);
+      return false;
+    }
+    m->thread[t] = further;
+    h->total_in_flight_kept++;
+  }
+  return true;
+}
+
+static bool judge_history(harness *h, rag_kb *kb) {
+  model replayed = h->first;
+  for (size_t i = 0; i < h->history_count; i++) {
+    const history_entry *entry = &h->history[i];
+    rag_error err = {0};
+    op o = model_next(&replayed, entry->thread);
+    RAG_ASSERT(o.seq == entry->seq);
+    model_apply(&replayed.thread[entry->thread], &o, entry->applied);
+    if (!entry->applied || entry->commit == 0) continue;
+    h->total_checked_at_commit++;
+    if (check_at_commit(kb, &replayed, &o, &replayed.thread[entry->thread], entry->commit, &err)) continue;
+    harness_violation(h, "thread %u, operation %u (kind %d) was acknowledged at commit %llu: %s", o.thread, o.seq, o.kind,
+                      (unsigned long long)entry->commit, err.message);
+    return false;
+  }
+  return true;
+}
+
+static bool judge_kb(harness *h, rag_kb *kb, model *m) {
+  rag_error err = {0};
+  if (!judge_threads(h, kb, m) || !judge_history(h, kb)) return false;
+  if (check_whole(kb, m, &err)) return true;
+  harness_violation(h, "the whole: %s", err.message);
+  return false;
+}
+
+bool harness_judge(harness *h, const char *dir, model *m) {
+  char data[PATH_MAX];
+  rag_error err = {0};
+  rag_store_options options = rag_store_options_default();
+  rag_kbs_options kbs_options = rag_kbs_options_default();
+  rag_store *store = NULL;
+  rag_jobs *jobs = NULL;
+  rag_kbs *kbs = NULL;
+  rag_kb *kb = NULL;
+  bool good = false;
+  options.cache_bytes = 8u << 20;
+  if (snprintf(data, sizeof data, "%.3900s/data", dir) >= (int)sizeof data) broken("too long", dir);
+  if (rag_store_open(data, &options, &store, &err) != RAG_OK || rag_jobs_open(store, 0, &jobs, &err) != RAG_OK ||
+      rag_kbs_open(store, jobs, &kbs_options, &kbs, &err) != RAG_OK) {
+    if (h->may_refuse) h->refused++;
+    else harness_violation(h, "it does not open again: %s", err.message);
+    goto out;
+  }
+  rag_status status = rag_kbs_get(kbs, rag_slice_str(KB_NAME), &kb, &err);
+  if (status == RAG_OK) good = judge_kb(h, kb, m);
+  else if (status == RAG_NOT_FOUND && !h->kb_acknowledged) good = true;
+  else harness_violation(h, "the knowledge base was acknowledged: %s", err.message);
+out:
+  rag_ref_drop(kb);
+  if (jobs != NULL) rag_jobs_close(jobs);
+  if (kbs != NULL) rag_kbs_close(kbs);
+  rag_store_close(store);
+  return good;
+}
+
+// An operation in flight that is there counts from now on as done; nobody was told its commit.
+static void adopt(harness *h, const model *found) {
+  for (uint32_t t = 0; t < h->now.threads; t++) {
+    if (found->thread[t].next == h->now.thread[t].next) {
+      // Not there: its number is used up, so that a later operation cannot be taken for it.
+      take_answer(h, t, h->now.thread[t].next, false, 0, NULL);
+    } else {
+      take_answer(h, t, h->now.thread[t].next, true, 0, NULL);
+    }
+  }
+}
+
+bool harness_power_cut(harness *h, replay_mode mode, bool crash_too) {
+  char live[PATH_MAX], durable[PATH_MAX], check[PATH_MAX], next[PATH_MAX];
+  model found = h->now;
+  uint64_t seed = fault_random(&h->random), again = seed;
+  in_base(h, "live", live);
+  in_base(h, "durable", durable);
+  in_base(h, "durable/root", check);
+  if (!rag_os_exists(check)) return true; // killed before it had done anything
+  in_base(h, "check", check);
+  in_base(h, "next", next);
+  remove_in_base(h, "check");
+  remove_in_base(h, "next");
+  if (!replay(durable, live, check, mode, &seed) || !replay(durable, live, next, mode, &again)) broken("replay", durable);
+  if (crash_too) { // after the replays: it changes the files that they read
+    model left = h->now;
+    if (!harness_judge(h, live, &left)) return false;
+  }
+  h->may_refuse = mode == REPLAY_HOLES;
+  bool good = harness_judge(h, check, &found);
+  h->may_refuse = false;
+  if (!good) return false;
+  adopt(h, &found);
+  remove_in_base(h, "live");
+  if (rename(next, live) != 0) broken("rename", next);
+  return true;
+}

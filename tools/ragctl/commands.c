@@ -27,6 +27,7 @@
     "engine", 0, "NAME", "index engine: auto, flat"                                                                    \
   }
 
+// clang-format off: a command a paragraph reads better than a field a line
 const ctl_command ctl_commands[] = {
     {"kb create",
      "NAME",
@@ -85,10 +86,10 @@ const ctl_command ctl_commands[] = {
      "PATH is a text file, a folder (with what is below it), an NDJSON file (.ndjson, .jsonl: a document a line, with\n"
      "id, text, title, metadata, source_uri, ...) or - (NDJSON from standard input).\n"
      "\n"
-     "A file's id is its path below the given folder, a Markdown file's title its first heading, and its source_uri "
-     "the\n"
-     "id after --source: so a folder that is moved as a whole is unchanged. Hidden files, empty files and files that\n"
-     "are not UTF-8 text are left out of folders, and said to be. Documents that did not change cost nothing.\n"
+     "A file's id is its path below the given folder, a Markdown file's title its first heading, and its source_uri\n"
+     "the id after --source: so a folder that is moved as a whole is unchanged. Of folders, hidden files are left\n"
+     "out, and so are, with a line that says it, empty files and what is not UTF-8 text. A document that did not\n"
+     "change costs nothing.\n"
      "\n"
      "What fits one request (30 MiB) is one commit; more becomes several, and a line says so.",
      2,
@@ -121,9 +122,8 @@ const ctl_command ctl_commands[] = {
     {"import",
      "KB FILE|-",
      "stream any number of NDJSON documents, in commits of a batch each",
-     "For loads that no single request can hold. An import that breaks off keeps the commits that it made; sent "
-     "again,\n"
-     "what is there already is unchanged and costs nothing.",
+     "For loads that no single request can hold. An import that breaks off keeps the commits that it made; sent\n"
+     "again, what is there already is unchanged and costs nothing.",
      2,
      2,
      false,
@@ -289,6 +289,7 @@ const ctl_command ctl_commands[] = {
     {"key delete", "ID", "delete an API key", NULL, 1, 1, false, {{0}}, ctl_run_key_delete},
     {"status", "", "the server: version, sizes, whether it takes writes", NULL, 0, 0, false, {{0}}, ctl_run_status},
 };
+// clang-format on
 const size_t ctl_command_count = RAG_COUNT_OF(ctl_commands);
 
 static const char globals[] =

@@ -42,7 +42,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 static const setting settings[] = {
     {"data", "DIR", KIND_TEXT, AT(data), 0, 0, NULL, "the data directory; made when it is missing (required)"},
     {"listen", "ADDRESS", KIND_TEXT, AT(listen), 0, 0, NULL,
-     "numeric address and port; port 0 takes any free one. An address that is not loopback needs an API key first"},
+     "numeric address and port, 0 for any free one; beyond loopback only once an API key exists"},
     {"network_threads", "N", KIND_UNSIGNED, AT(server.network_threads), 1, 256, NULL,
      "that read, route and answer what is cheap"},
     {"worker_threads", "N", KIND_UNSIGNED, AT(server.worker_threads), 1, 1024, NULL, "for writes and long reads"},

@@ -179,6 +179,7 @@ static void *gate_main(void *arg) {
 }
 
 typedef struct act {
+  _Atomic int thread_id;
   kb_fixture *f;
   rag_kb *kb;
   void (*run)(struct act *self);
@@ -190,12 +191,33 @@ typedef struct act {
 
 static void *act_main(void *arg) {
   act *a = arg;
+  atomic_store(&a->thread_id, (int)gettid());
   a->run(a);
   return NULL;
 }
 
-// Runs the acts in one group, in order. That they stand in one group rests on a pause: should it ever be too short, the
-// test sees less, and still does not fail.
+static bool sleeps(int thread_id) {
+  char path[64], line[256] = "";
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread_id);
+  FILE *file = fopen(path, "r");
+  if (file == NULL) return true; // refused before it queued, and gone
+  char *read = fgets(line, sizeof line, file);
+  fclose(file);
+  const char *after_name = read ? strrchr(line, ')') : NULL;
+  return after_name != NULL && after_name[2] == 'S';
+}
+
+// While the gate is shut, a thread that sleeps stands in the queue: seen asleep several times in a row, so that a short
+// sleep before that is not taken for it.
+static void wait_until_queued(act *a) {
+  for (int asleep = 0; asleep < 10;) {
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    int thread_id = atomic_load(&a->thread_id);
+    asleep = thread_id != 0 && sleeps(thread_id) ? asleep + 1 : 0;
+  }
+}
+
+// Runs the acts in one group, in order.
 static void in_one_group(kb_fixture *f, act *acts, unsigned count) {
   gate g = {.store = f->store};
   pthread_t leader, threads[8];
@@ -207,7 +229,7 @@ static void in_one_group(kb_fixture *f, act *acts, unsigned count) {
   }
   for (unsigned i = 0; i < count; i++) {
     assert_int_equal(pthread_create(&threads[i], NULL, act_main, &acts[i]), 0);
-    nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+    wait_until_queued(&acts[i]);
   }
   sem_post(&g.go);
   pthread_join(leader, NULL);

@@ -110,4 +110,105 @@ RAG_NODISCARD rag_status rag_index_search(const rag_index_view *view, const rag_
                                           uint32_t *out_count, rag_index_plan *plan, rag_error *err);
 uint64_t rag_index_memory_bytes(const rag_index *index);
 
+// ---------------------------------------------------------------------------------------------- words: analysis
+//
+// Text to terms, for documents and queries alike. An analyser reads a text and hands out its tokens in order.
+//
+// Positions. A text is a path of words at positions 0, 1, 2, ...: exactly one token on each, the path tokens. Length
+// for BM25 is their count, and a phrase is path terms on adjacent positions. Tokens flagged RAG_TOKEN_EXTRA stand beside
+// the path, for single-word matching only: phrases skip them, lengths do not count them. They come after the path
+// token of their position, but a whole comes before it. So start offsets never descend.
+//
+// What is a word:
+//  1. Letters and digits; case, accents, width and other compatibility forms folded; stemmed by the language, unless
+//     there is a digit in it. An apostrophe between letters belongs to it and is dropped ("don't" is "dont"); French,
+//     Italian and Catalan articles before one are words of their own ("l'avion").
+//  2. Numbers and versions keep points between digits ("3.14", "1.2.3", "v2.0" with the extra "2.0"); commas that group
+//     thousands are dropped. "C++", "C#" are words, with the extra "c".
+//  3. Words joined by _ - & . : @ / \ (no white space, a letter or digit on both sides) are a compound: its words stand on
+//     the path, and each whole of it is an extra on its first word's position, joiners dropped but between two digits.
+//     Joiners bind in the order _-& before . before :@ before /\, and each level gives its own whole: "src/main_loop.rs"
+//     is src main loop rs, with mainloop, mainlooprs, srcmainlooprs. So snake_case, kebab-case and snakecase meet. A
+//     compound of more than 32 words has no wholes.
+//  4. A camelCase word is one position; its parts of two letters or more are extras there ("readFile": readfil with
+//     read, file), as people type such names in small letters too. Not in words of more than 64 bytes.
+//  5. Han, kana, Hangul, and Thai, Lao, Burmese, Khmer (a letter with its marks): each character stands with the one
+//     after it as one term, the last one of a run alone (RAG_TOKEN_TAIL). So each character begins one token.
+//  6. Emoji are terms, skin tones and joiners dropped; two regional indicators are a flag.
+//  7. A term has at most RAG_TERM_BYTES_MAX bytes: a longer word is found by its first so many (whole characters).
+//
+// The tables are our own and frozen; libstemmer's algorithms are not. Store the analyser's id beside terms and analyse
+// anew when it changes.
+#define RAG_TERM_BYTES_MAX 255u
+#define RAG_LANGUAGE_TAG_MAX 35u
+#define RAG_ANALYZER_ID_MAX 48u                 // with the NUL
+#define RAG_ANALYSIS_TEXT_BYTES_MAX (1u << 30) // of one text
+
+typedef struct rag_analyzer rag_analyzer; // one thread at a time; about 470 KiB: keep one per thread and language
+// language: a BCP 47 tag, of which the first part counts. "" is taken as English; "und", and languages that have no
+// rules here, are split and folded only. RAG_INVALID_ARGUMENT: no language tag.
+RAG_NODISCARD rag_status rag_analyzer_open(rag_slice language, rag_analyzer **out, rag_error *err);
+void rag_analyzer_close(rag_analyzer *analyzer);
+// Names the rules and the stemmer by its behaviour: terms made under one id are the same. Borrowed.
+const char *rag_analyzer_id(const rag_analyzer *analyzer);
+
+enum {
+  RAG_TOKEN_EXTRA = 1, // beside the path
+  RAG_TOKEN_STOP = 2,  // a stop word of the language; indexed, left out of queries
+  RAG_TOKEN_TAIL = 4,  // the last character of a run without spaces, alone
+  RAG_TOKEN_LONE = 8,  // TAIL, and the first one too
+  RAG_TOKEN_UPPER = 16, // written in two capitals or more
+  RAG_TOKEN_WHOLE = 32, // EXTRA: a whole of a compound
+};
+typedef struct rag_token {
+  rag_slice term;    // 1 to RAG_TERM_BYTES_MAX bytes of valid UTF-8; borrowed for the call
+  uint32_t position; // never descends
+  uint32_t start;    // bytes of the text: [start, end), for highlights; never inside a character
+  uint32_t end;
+  uint32_t flags; // RAG_TOKEN_*
+} rag_token;
+typedef bool (*rag_token_fn)(void *context, const rag_token *token); // false stops
+// Hands every token of the text to fn; it must not use the analyser. Bytes that are no UTF-8 end a word. Linear time, no
+// allocation. Errors: RAG_OUT_OF_RANGE (text too large), RAG_CANCELLED (fn stopped it).
+RAG_NODISCARD rag_status rag_analyzer_run(rag_analyzer *analyzer, rag_slice text, rag_token_fn fn, void *context);
+
+// A query, parsed. Its grammar: words; "quoted phrases"; +must and -not before a word or a phrase (after white space,
+// and with no digit after the sign: "-5" is a number, "--flag" a word); prefix*. There are no other operators, and no
+// query is an error:
+//  - A quote that is not closed is not there. Signs and stars without a word neither.
+//  - Stop words are dropped from plain words, unless nothing else is asked for (only_stop_words), or one is written in
+//    capitals in a query that is not ("WHO guidelines"). In phrases and after + and - they count.
+//  - A plain compound asks for its words and its wholes. After + or - it is the phrase of its words.
+//  - Equal plain words are one clause that counts them.
+//  - One Han (or kana, Hangul, Thai, ...) character alone is a prefix, as terms there have two; longer runs are words
+//    of two, without the tail.
+//  - prefix* is a word in small letters, not stemmed; but where stemming it takes an ending off, it is what both have
+//    in common, as terms are stems ("connections*" asks for connect*). A prefix that cuts an ending in two can miss
+//    ("connecti*").
+//  - At most RAG_WORDS_TERMS_MAX terms; what comes after is ignored, and `truncated` says so. A longer phrase than
+//    RAG_WORDS_PHRASE_MAX words is cut to its first so many, and `truncated` too.
+//  - A query without a word (empty, punctuation) has no clauses; one of only -not has no positive ones. Both match
+//    nothing.
+#define RAG_WORDS_TERMS_MAX 1024u
+#define RAG_WORDS_PHRASE_MAX 64u
+typedef enum rag_words_kind { RAG_WORDS_TERM = 0, RAG_WORDS_PHRASE = 1, RAG_WORDS_PREFIX = 2 } rag_words_kind;
+typedef enum rag_words_occur { RAG_WORDS_SHOULD = 0, RAG_WORDS_MUST = 1, RAG_WORDS_MUST_NOT = 2 } rag_words_occur;
+typedef struct rag_words_clause {
+  rag_words_kind kind;
+  rag_words_occur occur;
+  uint32_t count;         // times that a plain word is there; 1 for the rest
+  uint32_t term_count;    // of a phrase 2 to RAG_WORDS_PHRASE_MAX, else 1
+  const rag_slice *terms; // in the arena
+} rag_words_clause;
+typedef struct rag_words_query {
+  const rag_words_clause *clauses; // in the order of the query; in the arena
+  uint32_t clause_count;
+  uint32_t positive_count; // those that are not MUST_NOT
+  bool only_stop_words;
+  bool truncated;
+} rag_words_query;
+// Everything in *out lies in the arena. RAG_OUT_OF_RANGE (text too large), RAG_RESOURCE_EXHAUSTED (arena).
+RAG_NODISCARD rag_status rag_words_parse(rag_analyzer *analyzer, rag_slice text, rag_arena *arena, rag_words_query *out,
+                                         rag_error *err);
+
 #endif

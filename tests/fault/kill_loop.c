@@ -178,7 +178,7 @@ static int run(const options *o) {
   unsigned violations = 0, round = 0;
   for (; round < o->rounds && violations == 0; round++) {
     violations = run_round(o, dir, round, clients, &random);
-    fflush(stdout);
+    if ((round + 1) % 25 == 0) printf("round %u: %llu checks\n", round + 1, (unsigned long long)checks_made);
   }
   uint64_t acknowledged = 0;
   for (uint32_t i = 0; i < CLIENTS; i++) acknowledged += clients[i].acknowledged;

@@ -97,7 +97,8 @@ struct rag_filter {
   bool has_should, has_min_should; // an empty `should` matches nothing; an absent one everything
 };
 
-// Times as people write them: RFC 3339; a space for the T; no seconds; no zone (UTC); +HHMM; a bare date.
+// Times as people write them: RFC 3339; a space for the T; no seconds; no zone (UTC); +HHMM; a bare date. Digits
+// below a microsecond are cut.
 bool rag_kb__filter_time(rag_slice text, int64_t *out_us);
 
 #endif

@@ -1,13 +1,16 @@
 // What a filter means: does a document's metadata pass?
 //
 //  - A filter is must AND should AND min_should AND NOT must_not. An absent part holds; an empty `should` never does.
-//  - A key that leads to several values (an array, or a path with []) holds where any of them does. An array at the end of
-//    a path is its elements, one level deep; an array within an array is not opened.
+//  - A key that leads to several values (an array, or a path with []) holds where any of them does. An array at the end
+//    of a path is its elements, one level deep; an array within an array is not opened: it is a value of another type.
 //  - A missing key fails every test but is_empty and values_count (0 values).
-//  - match.value with an integer meets JSON integers only (1.0 is no 1); strings and bools are exact. `except` holds where
-//    some value, of whatever type but null, is not in the list.
+//  - match.value with an integer meets JSON integers only (1.0 is no 1); strings and bools are exact. `except` holds
+//    where some value, of whatever type but null, is not in the list.
 //  - text and phrase: contains, byte for byte; text_any: contains any of the words.
-//  - nested: the inner filter holds within one element of the array.
+//  - is_empty: nothing, null or []. is_null: null; as a test of a field also an array that holds null. Asked with
+//    false, both are the negation.
+//  - Ends of boxes and radii count as inside. A value that is no place on Earth is nowhere.
+//  - nested: the inner filter holds within one element of the array, which must be an object.
 // The same semantics as Qdrant's without a text index (refs: its OpenAPI document and condition checkers).
 //
 // Pure functions; recursion is bounded by RAG_FILTER_DEPTH_MAX and the JSON depth limit.
@@ -33,7 +36,7 @@ static bool test_value(const rag_kb__condition *condition, rag_json value, test_
   if (whole || rag_json_type_of(value) != RAG_JSON_ARRAY) return test(condition, value);
   rag_json_iter it = rag_json_iter_of(value);
   while (rag_json_iter_next(&it))
-    if (rag_json_type_of(it.value) != RAG_JSON_ARRAY && test(condition, it.value)) return true;
+    if (test(condition, it.value)) return true;
   return false;
 }
 
@@ -138,7 +141,7 @@ static bool read_point(rag_json value, rag_kb__point *out) {
   rag_json_type a = rag_json_type_of(lat), b = rag_json_type_of(lon);
   if (a < RAG_JSON_INT || a > RAG_JSON_DOUBLE || b < RAG_JSON_INT || b > RAG_JSON_DOUBLE) return false;
   *out = (rag_kb__point){rag_json_double(lat), rag_json_double(lon)};
-  return true;
+  return out->lat >= -90 && out->lat <= 90 && out->lon >= -180 && out->lon <= 180;
 }
 
 static double haversine_m(rag_kb__point a, rag_kb__point b) {
@@ -225,7 +228,7 @@ static bool condition_holds(const rag_kb__condition *c, const subject *s) {
   case RAG_KB__GEO_BOX:
   case RAG_KB__GEO_RADIUS:
   case RAG_KB__GEO_POLYGON: return s->has_root && walk(c, s->root, 0, test_geo, false);
-  case RAG_KB__NESTED: return s->has_root && walk(c, s->root, 0, test_nested, false);
+  case RAG_KB__NESTED: return s->has_root && walk(c, s->root, 0, test_nested, true);
   default: return s->has_root && walk(c, s->root, 0, test_match, false);
   }
 }

@@ -1,7 +1,7 @@
 // The filter grammar, from JSON text to conditions in an arena.
 //
 //   filter    {"must": C|[C..], "should": C|[C..], "must_not": C|[C..],
-//              "min_should": {"conditions": [C..], "min_count": n >= 1}}       any other member is an error
+//              "min_should": {"conditions": C|[C..], "min_count": n >= 1}}
 //   C         field | {"is_empty": {"key": K}} | {"is_null": {"key": K}} | {"has_id": [id..]}
 //             | {"nested": {"key": K, "filter": filter}} | filter
 //   field     {"key": K, and one of
@@ -14,6 +14,8 @@
 //               "values_count": {"gt", "gte", "lt", "lte"}
 //               "is_empty": bool, "is_null": bool}
 //   K         names joined by dots, each with any number of [] or [n]; a name is letters, digits, _ and -, or "quoted"
+//
+// Any other member is an error, at every level; a member that is null counts as absent where it may be absent.
 //
 // Bounds: depth, conditions, list values and key length are limited (kb.h), so a hostile filter costs what its text
 // costs. What it means is in filter_match.c.
@@ -75,16 +77,47 @@ static rag_status expect(const parser *p, const place *at, rag_json value, rag_j
   return bad(p, at, "expected %s, got %s", rag_json_type_name(type), rag_json_type_name(rag_json_type_of(value)));
 }
 
+// How much of a text a message shows: whole characters.
+static int shown(rag_slice text, size_t bytes_max) {
+  return (int)rag_utf8_floor(text.data, text.size, RAG_MIN(text.size, bytes_max));
+}
+
+static size_t index_of(rag_slice name, const char *const *known, size_t count) { // count: not among them
+  size_t i = 0;
+  while (i < count && !rag_slice_equal(name, rag_slice_str(known[i]))) i++;
+  return i;
+}
+
 static rag_status unknown(const parser *p, const place *at, rag_slice name, const char *const *known, size_t count) {
   const char *nearest = NULL;
-  unsigned best = 4;
+  unsigned best = 0;
   for (size_t i = 0; i < count; i++) {
     unsigned distance = rag_edit_distance(name, rag_slice_str(known[i]));
-    if (distance < best) best = distance, nearest = known[i];
+    if (distance > 1 + strlen(known[i]) / 3 || (nearest != NULL && distance >= best)) continue; // a far guess misleads
+    best = distance;
+    nearest = known[i];
   }
-  int size = (int)RAG_MIN(name.size, (size_t)60);
+  int size = shown(name, 60);
   if (nearest != NULL) return bad(p, at, "unknown member '%.*s'; did you mean '%s'?", size, name.data, nearest);
   return bad(p, at, "unknown member '%.*s'", size, name.data);
+}
+
+// An object of these members and no other; which of them must be there is the caller's to say.
+static rag_status expect_members(const parser *p, const place *at, rag_json value, const char *const *known,
+                                 size_t count) {
+  RAG_TRY(expect(p, at, value, RAG_JSON_OBJECT));
+  rag_json_iter it = rag_json_iter_of(value);
+  while (rag_json_iter_next(&it))
+    if (index_of(it.name, known, count) == count) return unknown(p, at, it.name, known, count);
+  return RAG_OK;
+}
+
+// Finer than rag_json_type_name where the kind of number matters.
+static const char *type_in_words(rag_json value) {
+  rag_json_type type = rag_json_type_of(value);
+  if (type == RAG_JSON_DOUBLE) return "a number with a fraction or an exponent";
+  if (type == RAG_JSON_UINT) return "an integer over 2^63 - 1";
+  return type == RAG_JSON_INT ? "an integer" : rag_json_type_name(type);
 }
 
 // ---------------------------------------------------------------------------------------------- paths
@@ -127,6 +160,7 @@ static bool parse_name(rag_slice text, size_t *at, rag_kb__step *out) {
   return true;
 }
 
+// add_each: the key of nested, which means the elements of the array that it leads to.
 static rag_status parse_path(parser *p, const place *at, rag_json value, bool add_each, rag_kb__path *out) {
   place here = {at, "key", -1};
   rag_slice text;
@@ -135,7 +169,8 @@ static rag_status parse_path(parser *p, const place *at, rag_json value, bool ad
   if (text.size == 0 || text.size > RAG_FILTER_KEY_BYTES_MAX)
     return bad(p, &here, "a key is 1 to %u bytes", RAG_FILTER_KEY_BYTES_MAX);
   RAG_TRY(copy(p, text, &text));
-  rag_kb__step *steps = take(p, text.size + 2, sizeof *steps);
+  // The first step takes a byte or more, each other two or more; add_each adds one.
+  rag_kb__step *steps = take(p, text.size / 2 + 2, sizeof *steps);
   if (steps == NULL) return no_memory(p);
   uint32_t count = 0;
   size_t i = 0;
@@ -152,9 +187,11 @@ static rag_status parse_path(parser *p, const place *at, rag_json value, bool ad
     count++;
   }
   if (!good)
-    return bad(p, &here, "'%.*s' is not a key: names joined by dots, with [] or [n] for arrays; quote odd names: a.\"b c\"",
-               (int)RAG_MIN(text.size, (size_t)80), text.data);
-  if (add_each && steps[count - 1].kind == RAG_KB__STEP_NAME) steps[count++] = (rag_kb__step){.kind = RAG_KB__STEP_EACH};
+    return bad(p, &here, "'%.*s' is not a key: names joined by dots, with [] or [n] for arrays; quote odd names: "
+                         "a.\"b c\"",
+               shown(text, 80), text.data);
+  if (add_each && steps[count - 1].kind != RAG_KB__STEP_EACH)
+    steps[count++] = (rag_kb__step){.kind = RAG_KB__STEP_EACH};
   *out = (rag_kb__path){steps, count};
   return RAG_OK;
 }
@@ -188,10 +225,11 @@ static rag_status parse_list(parser *p, const place *at, rag_json list, rag_kb__
   rag_json_type first = RAG_JSON_STRING;
   while (rag_json_iter_next(&it)) {
     rag_json_type type = rag_json_type_of(it.value);
+    place one = {at->outer, at->name, (int64_t)count};
     if (type != RAG_JSON_STRING && type != RAG_JSON_INT)
-      return bad(p, at, "element %zu is %s; a list holds strings or integers", count, rag_json_type_name(type));
+      return bad(p, &one, "a list holds strings or integers, not %s", type_in_words(it.value));
     if (count == 0) first = type;
-    if (type != first) return bad(p, at, "a list holds strings or integers, not both (element %zu)", count);
+    if (type != first) return bad(p, &one, "a list holds strings or integers, not both");
     if (count == 0 && type == RAG_JSON_STRING) out->as.strings.items = take(p, size, sizeof(rag_slice));
     if (count == 0 && type == RAG_JSON_INT) out->as.ints.items = take(p, size, sizeof(int64_t));
     if (type == RAG_JSON_STRING) {
@@ -237,19 +275,23 @@ static rag_status parse_one_value(parser *p, const place *at, rag_json value, ra
   case RAG_JSON_DOUBLE:
     return bad(p, at, "a number with a fraction is not matched by equality; use range {\"gte\": x, \"lte\": x}");
   default:
-    return bad(p, at, "expected a string, an integer or a bool, got %s", rag_json_type_name(rag_json_type_of(value)));
+    return bad(p, at, "expected a string, an integer or a boolean, got %s", type_in_words(value));
   }
 }
 
-// Words of a text, split at white space, for text_any.
+// Words of a text, split at ASCII white space, for text_any.
+static bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 static rag_status parse_words(parser *p, const place *at, rag_slice text, rag_kb__condition *out) {
   rag_slice *words = take(p, text.size / 2 + 1, sizeof *words);
   if (words == NULL) return no_memory(p);
   uint32_t count = 0;
   for (size_t i = 0; i < text.size;) {
-    while (i < text.size && strchr(" \t\r\n", text.data[i]) != NULL) i++;
+    while (i < text.size && is_space(text.data[i])) i++;
     size_t start = i;
-    while (i < text.size && strchr(" \t\r\n", text.data[i]) == NULL) i++;
+    while (i < text.size && !is_space(text.data[i])) i++;
     if (i > start) words[count++] = rag_slice_of(text.data + start, i - start);
   }
   RAG_TRY(count_values(p, at, count));
@@ -261,27 +303,32 @@ static rag_status parse_words(parser *p, const place *at, rag_slice text, rag_kb
 
 static rag_status parse_match(parser *p, const place *outer, rag_json match, rag_kb__condition *out) {
   static const char *const known[] = {"value", "any", "except", "text", "text_any", "phrase", "prefix"};
+  enum { VALUE, ANY, EXCEPT, TEXT, TEXT_ANY, PHRASE, PREFIX };
   place at = {outer, "match", -1};
-  RAG_TRY(expect(p, &at, match, RAG_JSON_OBJECT));
+  RAG_TRY(expect_members(p, &at, match, known, RAG_COUNT_OF(known)));
+  size_t which = RAG_COUNT_OF(known);
+  rag_json value = match;
   rag_json_iter it = rag_json_iter_of(match);
-  if (!rag_json_iter_next(&it)) return bad(p, &at, "is empty; give one of value, any, except, text, text_any, phrase, prefix");
-  rag_slice name = it.name;
-  rag_json value = it.value;
-  if (rag_json_iter_next(&it)) return bad(p, &at, "has several members; a match has one");
-  if (rag_slice_equal(name, rag_slice_str("value"))) return parse_one_value(p, &at, value, out);
-  if (rag_slice_equal(name, rag_slice_str("any")))
-    return parse_list(p, &at, value, RAG_KB__MATCH_STRINGS, RAG_KB__MATCH_INTS, out);
-  if (rag_slice_equal(name, rag_slice_str("except")))
-    return parse_list(p, &at, value, RAG_KB__EXCEPT_STRINGS, RAG_KB__EXCEPT_INTS, out);
-  bool any = rag_slice_equal(name, rag_slice_str("text_any")), prefix = rag_slice_equal(name, rag_slice_str("prefix"));
-  if (!any && !prefix && !rag_slice_equal(name, rag_slice_str("text")) && !rag_slice_equal(name, rag_slice_str("phrase")))
-    return unknown(p, &at, name, known, RAG_COUNT_OF(known));
-  RAG_TRY(expect(p, &at, value, RAG_JSON_STRING));
+  while (rag_json_iter_next(&it)) {
+    if (rag_json_type_of(it.value) == RAG_JSON_NULL) continue; // as clients send it
+    if (which < RAG_COUNT_OF(known)) return bad(p, &at, "has several members; a match has one");
+    which = index_of(it.name, known, RAG_COUNT_OF(known));
+    value = it.value;
+  }
+  if (which == RAG_COUNT_OF(known))
+    return bad(p, &at, "is empty; give one of value, any, except, text, text_any, phrase, prefix");
+  place inner = {&at, known[which], -1};
+  if (which == VALUE) return parse_one_value(p, &inner, value, out);
+  if (which == ANY) return parse_list(p, &inner, value, RAG_KB__MATCH_STRINGS, RAG_KB__MATCH_INTS, out);
+  if (which == EXCEPT) return parse_list(p, &inner, value, RAG_KB__EXCEPT_STRINGS, RAG_KB__EXCEPT_INTS, out);
+  RAG_TRY(expect(p, &inner, value, RAG_JSON_STRING));
   RAG_TRY(copy(p, rag_json_string(value), &out->as.text));
-  if (any) return parse_words(p, &at, out->as.text, out);
-  out->kind = prefix ? RAG_KB__MATCH_PREFIX : RAG_KB__MATCH_TEXT;
+  if (which == TEXT_ANY) return parse_words(p, &inner, out->as.text, out);
+  out->kind = which == PREFIX ? RAG_KB__MATCH_PREFIX : RAG_KB__MATCH_TEXT; // text and phrase: contains
   return RAG_OK;
 }
+
+// ---------------------------------------------------------------------------------------------- ranges
 
 static bool digits(rag_slice s, size_t at, size_t count) {
   if (at + count > s.size) return false;
@@ -295,22 +342,30 @@ bool rag_kb__filter_time(rag_slice text, int64_t *out_us) {
   size_t size = text.size;
   if (size < 10 || size > 40) return false;
   memcpy(whole, text.data, size);
-  if (size > 10 && whole[10] == ' ') whole[10] = 'T';
-  rag_slice s = rag_slice_of(whole, size);
   if (size > 10) {
-    if (size >= 16 && whole[13] == ':' && digits(s, 14, 2) && (size == 16 || whole[16] != ':')) { // no seconds
-      memmove(whole + 19, whole + 16, size - 16);
+    rag_slice s = rag_slice_of(whole, size);
+    if (whole[10] == ' ') whole[10] = 'T';
+    if (size >= 16 && whole[13] == ':' && digits(s, 14, 2) && (size == 16 || strchr("Zz+-", whole[16]) != NULL)) {
+      memmove(whole + 19, whole + 16, size - 16); // no seconds
       memcpy(whole + 16, ":00", 3);
       size += 3;
     }
+    if (size > 20 && whole[19] == '.') { // finer than a microsecond: cut, as other programs print nanoseconds
+      size_t end = 20;
+      while (end < size && whole[end] >= '0' && whole[end] <= '9') end++;
+      if (end > 26) {
+        memmove(whole + 26, whole + end, size - end);
+        size -= end - 26;
+      }
+    }
     s.size = size;
-    if (size >= 5 && (whole[size - 5] == '+' || whole[size - 5] == '-') && digits(s, size - 4, 4)) { // +HHMM
+    if ((whole[size - 5] == '+' || whole[size - 5] == '-') && digits(s, size - 4, 4)) { // +HHMM
       memmove(whole + size - 1, whole + size - 2, 2);
       whole[size - 2] = ':';
       size++;
     }
     char last = whole[size - 1];
-    bool zone = last == 'Z' || last == 'z' || (size >= 6 && (whole[size - 6] == '+' || whole[size - 6] == '-'));
+    bool zone = last == 'Z' || last == 'z' || whole[size - 6] == '+' || whole[size - 6] == '-';
     if (!zone) whole[size++] = 'Z';
   }
   return rag_time_parse(rag_slice_of(whole, size), out_us, NULL) == RAG_OK;
@@ -325,9 +380,9 @@ static rag_status parse_bounds(parser *p, const place *outer, const char *what, 
   bool numbers = false, times = false;
   rag_json_iter it = rag_json_iter_of(range);
   while (rag_json_iter_next(&it)) {
-    size_t which = 0;
-    while (which < 4 && !rag_slice_equal(it.name, rag_slice_str(known[which]))) which++;
-    if (which == 4) return unknown(p, &at, it.name, known, RAG_COUNT_OF(known));
+    size_t which = index_of(it.name, known, RAG_COUNT_OF(known));
+    if (which == RAG_COUNT_OF(known)) return unknown(p, &at, it.name, known, RAG_COUNT_OF(known));
+    place end = {&at, known[which], -1};
     rag_json_type type = rag_json_type_of(it.value);
     if (type == RAG_JSON_NULL) continue; // as clients send it
     double number = 0;
@@ -335,13 +390,13 @@ static rag_status parse_bounds(parser *p, const place *outer, const char *what, 
     if (type == RAG_JSON_STRING && times_too) {
       rag_slice text = rag_json_string(it.value);
       if (!rag_kb__filter_time(text, &time_us))
-        return bad(p, &at, "'%.*s' is not a time; write 2026-01-31T10:00:00Z", (int)RAG_MIN(text.size, (size_t)40), text.data);
+        return bad(p, &end, "'%.*s' is not a time; write 2026-01-31T10:00:00Z", shown(text, 40), text.data);
       times = true;
     } else if (type == RAG_JSON_INT || type == RAG_JSON_UINT || type == RAG_JSON_DOUBLE) {
       number = rag_json_double(it.value);
       numbers = true;
     } else {
-      return bad(p, &at, "%s: expected %s, got %s", known[which], times_too ? "a number or a time" : "a number",
+      return bad(p, &end, "expected %s, got %s", times_too ? "a number or a time" : "a number",
                  rag_json_type_name(type));
     }
     if (which < 2) {
@@ -366,18 +421,20 @@ static rag_status parse_bounds(parser *p, const place *outer, const char *what, 
 
 // ---------------------------------------------------------------------------------------------- geography
 
-static rag_status parse_number(const parser *p, const place *at, rag_json object, const char *name, double *out) {
+static rag_status parse_number(const parser *p, const place *outer, rag_json object, const char *name, double *out) {
+  place at = {outer, name, -1};
   rag_json value;
-  if (!rag_json_find(object, rag_slice_str(name), &value)) return bad(p, at, "'%s' is missing", name);
+  if (!rag_json_find(object, rag_slice_str(name), &value)) return bad(p, &at, "is missing");
   rag_json_type type = rag_json_type_of(value);
   if (type != RAG_JSON_INT && type != RAG_JSON_UINT && type != RAG_JSON_DOUBLE)
-    return bad(p, at, "%s: expected a number, got %s", name, rag_json_type_name(type));
+    return bad(p, &at, "expected a number, got %s", rag_json_type_name(type));
   *out = rag_json_double(value);
   return RAG_OK;
 }
 
 static rag_status parse_point(const parser *p, const place *at, rag_json value, rag_kb__point *out) {
-  RAG_TRY(expect(p, at, value, RAG_JSON_OBJECT));
+  static const char *const known[] = {"lat", "lon"};
+  RAG_TRY(expect_members(p, at, value, known, RAG_COUNT_OF(known)));
   RAG_TRY(parse_number(p, at, value, "lat", &out->lat));
   RAG_TRY(parse_number(p, at, value, "lon", &out->lon));
   if (!(out->lat >= -90 && out->lat <= 90) || !(out->lon >= -180 && out->lon <= 180))
@@ -393,28 +450,34 @@ static rag_status parse_member_point(const parser *p, const place *outer, rag_js
   return parse_point(p, &at, value, out);
 }
 
-static rag_status parse_ring(parser *p, const place *at, rag_json value, rag_kb__ring *out) {
+static rag_status parse_ring(parser *p, const place *outer, rag_json value, rag_kb__ring *out) {
+  static const char *const known[] = {"points"};
+  place at = {outer, "points", -1};
   rag_json points;
-  RAG_TRY(expect(p, at, value, RAG_JSON_OBJECT));
-  if (!rag_json_find(value, rag_slice_str("points"), &points)) return bad(p, at, "'points' is missing");
-  RAG_TRY(expect(p, at, points, RAG_JSON_ARRAY));
+  RAG_TRY(expect_members(p, outer, value, known, RAG_COUNT_OF(known)));
+  if (!rag_json_find(value, rag_slice_str("points"), &points)) return bad(p, &at, "is missing");
+  RAG_TRY(expect(p, &at, points, RAG_JSON_ARRAY));
   size_t count = rag_json_size(points), i = 0;
-  RAG_TRY(count_values(p, at, count));
+  RAG_TRY(count_values(p, &at, count));
   out->points = take(p, count, sizeof *out->points);
   if (out->points == NULL) return no_memory(p);
   rag_json_iter it = rag_json_iter_of(points);
-  while (rag_json_iter_next(&it)) RAG_TRY(parse_point(p, at, it.value, &out->points[i++]));
+  while (rag_json_iter_next(&it)) {
+    place one = {outer, "points", (int64_t)i};
+    RAG_TRY(parse_point(p, &one, it.value, &out->points[i++]));
+  }
   if (count < 4 || out->points[0].lat != out->points[count - 1].lat || out->points[0].lon != out->points[count - 1].lon)
-    return bad(p, at, "a ring has at least four points, and the last is the first");
+    return bad(p, &at, "a ring has at least four points, and the last is the first");
   out->count = (uint32_t)count;
   return RAG_OK;
 }
 
 static rag_status parse_polygon(parser *p, const place *outer, rag_json value, rag_kb__condition *out) {
+  static const char *const known[] = {"exterior", "interiors"};
   place at = {outer, "geo_polygon", -1};
   place exterior_at = {&at, "exterior", -1};
   rag_json exterior, interiors;
-  RAG_TRY(expect(p, &at, value, RAG_JSON_OBJECT));
+  RAG_TRY(expect_members(p, &at, value, known, RAG_COUNT_OF(known)));
   if (!rag_json_find(value, rag_slice_str("exterior"), &exterior)) return bad(p, &exterior_at, "is missing");
   out->kind = RAG_KB__GEO_POLYGON;
   RAG_TRY(parse_ring(p, &exterior_at, exterior, &out->as.polygon.exterior));
@@ -436,8 +499,9 @@ static rag_status parse_polygon(parser *p, const place *outer, rag_json value, r
 }
 
 static rag_status parse_geo(parser *p, const place *outer, bool box, rag_json value, rag_kb__condition *out) {
+  static const char *const of_box[] = {"top_left", "bottom_right"}, *const of_circle[] = {"center", "radius"};
   place at = {outer, box ? "geo_bounding_box" : "geo_radius", -1};
-  RAG_TRY(expect(p, &at, value, RAG_JSON_OBJECT));
+  RAG_TRY(expect_members(p, &at, value, box ? of_box : of_circle, 2));
   if (box) {
     out->kind = RAG_KB__GEO_BOX;
     RAG_TRY(parse_member_point(p, &at, value, "top_left", &out->as.box.top_left));
@@ -446,7 +510,8 @@ static rag_status parse_geo(parser *p, const place *outer, bool box, rag_json va
   out->kind = RAG_KB__GEO_RADIUS;
   RAG_TRY(parse_member_point(p, &at, value, "center", &out->as.circle.center));
   RAG_TRY(parse_number(p, &at, value, "radius", &out->as.circle.radius_m));
-  if (!(out->as.circle.radius_m >= 0)) return bad(p, &at, "a radius is 0 or more metres");
+  place radius_at = {&at, "radius", -1};
+  if (!(out->as.circle.radius_m >= 0)) return bad(p, &radius_at, "a radius is 0 or more metres");
   return RAG_OK;
 }
 
@@ -455,13 +520,12 @@ static rag_status parse_geo(parser *p, const place *outer, bool box, rag_json va
 static rag_status parse_filter(parser *p, const place *at, rag_json value, unsigned depth, const rag_filter **out);
 
 static rag_status parse_field(parser *p, const place *at, rag_json value, rag_kb__condition *out) {
-  static const char *const known[] = {"key",          "match",    "range",  "geo_radius", "geo_bounding_box", "geo_polygon",
-                                      "values_count", "is_empty", "is_null"};
+  static const char *const known[] = {"key",         "match",        "range",    "geo_radius", "geo_bounding_box",
+                                      "geo_polygon", "values_count", "is_empty", "is_null"};
   rag_json_iter it = rag_json_iter_of(value);
   unsigned tests = 0;
   while (rag_json_iter_next(&it)) {
-    size_t which = 0;
-    while (which < RAG_COUNT_OF(known) && !rag_slice_equal(it.name, rag_slice_str(known[which]))) which++;
+    size_t which = index_of(it.name, known, RAG_COUNT_OF(known));
     if (which == RAG_COUNT_OF(known)) return unknown(p, at, it.name, known, RAG_COUNT_OF(known));
     if (which == 0) {
       RAG_TRY(parse_path(p, at, it.value, false, &out->path));
@@ -479,11 +543,13 @@ static rag_status parse_field(parser *p, const place *at, rag_json value, rag_kb
       RAG_TRY(parse_bounds(p, at, "values_count", it.value, false, out));
       out->kind = RAG_KB__VALUES_COUNT;
       break;
-    default:
-      RAG_TRY(expect(p, at, it.value, RAG_JSON_BOOL));
+    default: {
+      place flag_at = {at, known[which], -1};
+      RAG_TRY(expect(p, &flag_at, it.value, RAG_JSON_BOOL));
       out->kind = which == 7 ? RAG_KB__IS_EMPTY : RAG_KB__IS_NULL;
       out->expected = rag_json_bool(it.value);
       out->as.elements = which == 8;
+    }
     }
   }
   if (tests == 0)
@@ -507,12 +573,15 @@ static rag_status parse_ids(parser *p, const place *outer, rag_json list, rag_kb
     rag_slice *id = &out->as.strings.items[count++];
     if (type == RAG_JSON_STRING) {
       RAG_TRY(copy(p, rag_json_string(it.value), id));
-    } else if (type == RAG_JSON_INT) { // ids that were numbers elsewhere
-      char *text = rag_arena_printf(p->arena, "%lld", (long long)rag_json_int(it.value));
+    } else if (type == RAG_JSON_INT || type == RAG_JSON_UINT) { // ids that were numbers elsewhere
+      char *text = type == RAG_JSON_INT
+                       ? rag_arena_printf(p->arena, "%lld", (long long)rag_json_int(it.value))
+                       : rag_arena_printf(p->arena, "%llu", (unsigned long long)rag_json_uint(it.value));
       if (text == NULL) return no_memory(p);
       *id = rag_slice_str(text);
     } else {
-      return bad(p, &at, "element %zu is %s; ids are strings", count - 1, rag_json_type_name(type));
+      place one = {outer, "has_id", (int64_t)count - 1};
+      return bad(p, &one, "an id is a string or an integer, not %s", type_in_words(it.value));
     }
   }
   out->as.strings.count = (uint32_t)count;
@@ -522,18 +591,20 @@ static rag_status parse_ids(parser *p, const place *outer, rag_json list, rag_kb
 
 static rag_status parse_key_only(parser *p, const place *outer, const char *name, rag_json value,
                                  rag_kb__condition *out) {
+  static const char *const known[] = {"key"};
   place at = {outer, name, -1};
   rag_json key;
-  RAG_TRY(expect(p, &at, value, RAG_JSON_OBJECT));
+  RAG_TRY(expect_members(p, &at, value, known, RAG_COUNT_OF(known)));
   if (!rag_json_find(value, rag_slice_str("key"), &key)) return bad(p, &at, "'key' is missing");
   out->expected = true;
   return parse_path(p, &at, key, false, &out->path);
 }
 
 static rag_status parse_nested(parser *p, const place *outer, rag_json value, unsigned depth, rag_kb__condition *out) {
+  static const char *const known[] = {"key", "filter"};
   place at = {outer, "nested", -1};
   rag_json key, filter;
-  RAG_TRY(expect(p, &at, value, RAG_JSON_OBJECT));
+  RAG_TRY(expect_members(p, &at, value, known, RAG_COUNT_OF(known)));
   if (!rag_json_find(value, rag_slice_str("key"), &key)) return bad(p, &at, "'key' is missing");
   if (!rag_json_find(value, rag_slice_str("filter"), &filter)) return bad(p, &at, "'filter' is missing");
   RAG_TRY(parse_path(p, &at, key, true, &out->path));
@@ -588,55 +659,78 @@ static rag_status parse_conditions(parser *p, const place *outer, const char *na
 }
 
 static rag_status parse_min_should(parser *p, const place *outer, rag_json value, unsigned depth, rag_filter *out) {
+  static const char *const known[] = {"conditions", "min_count"};
   place at = {outer, "min_should", -1};
+  place count_at = {&at, "min_count", -1};
   rag_json conditions, count;
-  RAG_TRY(expect(p, &at, value, RAG_JSON_OBJECT));
+  RAG_TRY(expect_members(p, &at, value, known, RAG_COUNT_OF(known)));
   if (!rag_json_find(value, rag_slice_str("conditions"), &conditions)) return bad(p, &at, "'conditions' is missing");
   if (!rag_json_find(value, rag_slice_str("min_count"), &count)) return bad(p, &at, "'min_count' is missing");
-  RAG_TRY(expect(p, &at, count, RAG_JSON_INT));
+  if (rag_json_type_of(count) != RAG_JSON_INT)
+    return bad(p, &count_at, "expected an integer, got %s", type_in_words(count));
   int64_t n = rag_json_int(count);
-  if (n < 1 || n > RAG_FILTER_CONDITIONS_MAX) return bad(p, &at, "min_count is 1 to %u", RAG_FILTER_CONDITIONS_MAX);
+  if (n < 1 || n > RAG_FILTER_CONDITIONS_MAX) return bad(p, &count_at, "is 1 to %u", RAG_FILTER_CONDITIONS_MAX);
   out->min_count = (uint32_t)n;
   out->has_min_should = true;
   return parse_conditions(p, &at, "conditions", conditions, depth, &out->min_should);
 }
 
+// A member that is no part of a filter. Those that are conditions, or parts of one, were put in the wrong place.
+static rag_status not_a_part(const parser *p, const place *at, rag_slice name) {
+  static const char *const known[] = {"key",   "has_id",     "nested",           "is_null",     "is_empty",     "match",
+                                      "range", "geo_radius", "geo_bounding_box", "geo_polygon", "values_count", "must",
+                                      "should", "must_not", "min_should"};
+  size_t which = index_of(name, known, RAG_COUNT_OF(known));
+  if (which == RAG_COUNT_OF(known)) return unknown(p, at, name, known, RAG_COUNT_OF(known));
+  if (which < 5)
+    return bad(p, at, "'%s' makes a condition, which stands alone in a list: {\"must\": [{\"%s\": ...}]}", known[which],
+               known[which]);
+  return bad(p, at, "'%s' has no 'key' beside it: {\"key\": \"lang\", \"%s\": ...}", known[which], known[which]);
+}
+
 static rag_status parse_filter(parser *p, const place *at, rag_json value, unsigned depth, const rag_filter **out) {
-  static const char *const known[] = {"must", "should", "must_not", "min_should", "key", "has_id", "is_empty", "is_null",
-                                      "nested"};
+  static const char *const known[] = {"must", "should", "must_not", "min_should"};
   if (depth > RAG_FILTER_DEPTH_MAX) return bad(p, at, "filters nest at most %u deep", RAG_FILTER_DEPTH_MAX);
   RAG_TRY(expect(p, at, value, RAG_JSON_OBJECT));
   rag_filter *filter = take(p, 1, sizeof *filter);
   if (filter == NULL) return no_memory(p);
   rag_json_iter it = rag_json_iter_of(value);
   while (rag_json_iter_next(&it)) {
+    size_t which = index_of(it.name, known, RAG_COUNT_OF(known));
+    if (which == RAG_COUNT_OF(known)) return not_a_part(p, at, it.name);
     if (rag_json_type_of(it.value) == RAG_JSON_NULL) continue; // as clients send it
-    if (rag_slice_equal(it.name, rag_slice_str("must"))) {
-      RAG_TRY(parse_conditions(p, at, "must", it.value, depth, &filter->must));
-    } else if (rag_slice_equal(it.name, rag_slice_str("should"))) {
+    switch (which) {
+    case 0: RAG_TRY(parse_conditions(p, at, "must", it.value, depth, &filter->must)); break;
+    case 1:
       filter->has_should = true;
       RAG_TRY(parse_conditions(p, at, "should", it.value, depth, &filter->should));
-    } else if (rag_slice_equal(it.name, rag_slice_str("must_not"))) {
-      RAG_TRY(parse_conditions(p, at, "must_not", it.value, depth, &filter->must_not));
-    } else if (rag_slice_equal(it.name, rag_slice_str("min_should"))) {
-      RAG_TRY(parse_min_should(p, at, it.value, depth, filter));
-    } else {
-      return unknown(p, at, it.name, known, RAG_COUNT_OF(known));
+      break;
+    case 2: RAG_TRY(parse_conditions(p, at, "must_not", it.value, depth, &filter->must_not)); break;
+    default: RAG_TRY(parse_min_should(p, at, it.value, depth, filter));
     }
   }
   *out = filter;
   return RAG_OK;
 }
 
+// The reader of JSON names places within the text; here that text is the member "filter" of something.
+static rag_status bad_json(rag_status status, const rag_error *inner, rag_error *err) {
+  char field[RAG_ERROR_FIELD_MAX + 8];
+  const char *dot = inner->field[0] != '\0' && inner->field[0] != '[' ? "." : "";
+  snprintf(field, sizeof field, "filter%s%s", dot, inner->field);
+  return rag_fail_field(err, status, field, "filter: %s", inner->message);
+}
+
 rag_status rag_filter_parse(rag_slice json, rag_arena *arena, const rag_filter **out, rag_error *err) {
   parser p = {.arena = arena, .err = err};
   place root = {NULL, "filter", -1};
+  rag_error inner = {0};
   if (json.size == 0) json = rag_slice_str("{}");
   rag_json_parser *text = rag_json_parser_acquire();
   if (text == NULL) return rag_fail_no_memory(err, 0);
   rag_json value;
-  rag_status status = rag_json_parse(text, json, &value, err);
-  if (status == RAG_OK) status = parse_filter(&p, &root, value, 1, out);
+  rag_status status = rag_json_parse(text, json, &value, &inner);
+  status = status == RAG_OK ? parse_filter(&p, &root, value, 1, out) : bad_json(status, &inner, err);
   rag_json_parser_release(text);
   return status;
 }

@@ -283,9 +283,10 @@ rag_status rag_kb__purge_run(void *ctx, rag_job *job, rag_error *err) {
   for (; step < RAG_COUNT_OF(families); step++) {
     RAG_TRY_OUT(erase(kbs->store, &params, families[step], err));
     uint8_t next = (uint8_t)(step + 1);
-    RAG_TRY_OUT(rag_job_checkpoint(job, rag_slice_of(&next, 1), next, steps, "column families", err));
+    RAG_TRY_OUT(rag_job_checkpoint(job, rag_slice_of(&next, 1), next, steps, "steps", err)); // one a column family, one to verify
   }
   RAG_TRY_OUT(look(kbs->store, &params, err));
+  RAG_TRY_OUT(rag_job_checkpoint(job, rag_slice_of(&steps, 1), steps, steps, "steps", err));
   status = write_receipt(job, &params, err);
 out:
   rag_kb__purge_params_free(&params);

@@ -179,6 +179,7 @@ static rag_status flush(rag_kb__import *im, rag_error *err) {
   if (im->batch.size == 0) return RAG_OK;
   RAG_TRY(rag_buf_check(&im->batch, err));
   rag_commit_request request = {.apply = batch_apply, .ctx = im};
+  im->wrote = true;
   rag_status status = rag_store_commit(im->kbs->store, &request, err);
   rag_buf_clear(&im->batch);
   return status;
@@ -286,9 +287,9 @@ static rag_status unmark_apply(void *ctx, rag_txn *txn, rag_error *err) {
   return RAG_OK;
 }
 
-static rag_status remove_rows(rag_store *store, uint32_t kb, rag_error *err) {
+static rag_status remove_rows(rag_store *store, uint32_t kb, bool wrote, rag_error *err) {
   unmark_op op = {kb};
-  RAG_TRY(rag_kb__delete_rows(store, kb, err));
+  if (wrote) RAG_TRY(rag_kb__delete_rows(store, kb, err));
   return rag_store_commit(store, &(rag_commit_request){.apply = unmark_apply, .ctx = &op}, err);
 }
 
@@ -307,7 +308,7 @@ rag_status rag_kbs__import_sweep(rag_kbs *kbs, rag_error *err) {
   while (status == RAG_OK && rag_reader_left(&r) > 0) {
     uint32_t kb = rag_read_u32be(&r);
     rag_log(RAG_LOG_INFO, "import.removed", "number=%u why=it did not end", kb);
-    status = remove_rows(kbs->store, kb, err);
+    status = remove_rows(kbs->store, kb, true, err);
   }
   rag_buf_free(&numbers);
   return status;
@@ -353,7 +354,7 @@ rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_fn read, void *
 out:
   if (status != RAG_OK && im.begun) {
     rag_error ignored; // the mark stays, and the next open removes the rows
-    if (remove_rows(kbs->store, im.record.id, &ignored) != RAG_OK)
+    if (remove_rows(kbs->store, im.record.id, im.wrote, &ignored) != RAG_OK)
       rag_log(RAG_LOG_WARN, "import.not_removed", "number=%u why=%s", im.record.id, ignored.message);
   }
   rag_buf_free(&payload);

@@ -57,7 +57,8 @@ static rag_status content_row(rag_kb__import *im, rag_reader *r, rag_error *err)
       !utf8(content.body) || content.body.size > UINT32_MAX)
     return damaged(err, "content %u is none", number);
   RAG_TRY(grow((void **)&im->contents, &im->content_capacity, im->content_count, sizeof *im->contents, err));
-  im->contents[im->content_count++] = (rag_kb__import_content){.content = number};
+  im->contents[im->content_count++] =
+      (rag_kb__import_content){.content = number, .id_hash = rag_hash64(content.id.data, content.id.size)};
   im->content_body = content.body.size;
   rag_kb__key_u32(&key, im->record.id, number);
   put(im, RAG_CF_CONTENT, &key, value);
@@ -115,7 +116,8 @@ static const rag_kb__import_content *find_content(const rag_kb__import *im, uint
 static bool revision_good(const rag_kb__import *im, const rag_kb__revision *revision,
                           const rag_kb__document_entry *document) {
   const rag_kb__import_content *content = find_content(im, revision->content);
-  return content != NULL && revision->chunk_count == content->chunk_count &&
+  return content != NULL && rag_hash64(revision->id.data, revision->id.size) == content->id_hash &&
+         revision->chunk_count == content->chunk_count &&
          (content->chunk_count == 0 || revision->first_chunk == content->first_chunk) &&
          document->content == revision->content && document->first_chunk == revision->first_chunk &&
          document->chunk_count == revision->chunk_count && revision->id.size > 0 &&

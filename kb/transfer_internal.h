@@ -50,6 +50,7 @@ typedef enum rag_kb__row { // pinned
 // What import.c collects to check one row by another, and the batch that it writes (import_check.c reads it).
 typedef struct rag_kb__import_content {
   uint32_t content, first_chunk, chunk_count;
+  uint64_t id_hash; // of its document's id, seeded by the process
 } rag_kb__import_content;
 typedef struct rag_kb__import_commit {
   uint32_t commit, depth;
@@ -65,7 +66,8 @@ typedef struct rag_kb__import {
   rag_kb__state state;
   rag_kb__frame frame; // the last one's type
   uint64_t rows[RAG_KB__ROW_TYPES];
-  bool begun; // its number is given out: rows may be there
+  bool begun; // its number is given out
+  bool wrote; // rows may be there
 
   rag_kb__import_content *contents; // by number
   size_t content_count, content_capacity;

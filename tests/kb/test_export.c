@@ -344,7 +344,7 @@ static void forge(const stream *from, uint8_t type, void (*change)(char *payload
 }
 
 static void change_byte(char *payload, size_t size, int what) {
-  size_t at = (size_t)what % size;
+  size_t at = (size_t)what * 13 % size;
   payload[at] = (char)(payload[at] ^ (1 << (what / 7) % 8));
 }
 
@@ -363,7 +363,7 @@ static void forged_rows_do_no_harm(void **state) {
   assert_int_equal(forged.bytes.size, s.bytes.size);
   assert_memory_equal(forged.bytes.data, s.bytes.data, s.bytes.size); // the forger forges well
   for (uint8_t type = RAG_KB__FRAME_HEADER; type <= RAG_KB__FRAME_REFS; type++) {
-    for (int what = 0; what < 400; what++) {
+    for (int what = 0; what < 200; what++) {
       rag_kb *copy = NULL;
       rag_buf out = {0};
       forge(&s, type, change_byte, what, &forged);
@@ -398,7 +398,7 @@ static void forged_rows_do_no_harm(void **state) {
       kb_test_job(f, job);
     }
   }
-  assert_true(accepted > 0 && refused_count > 500); // texts and messages may change, numbers may not
+  assert_true(accepted > 0 && refused_count > 400); // texts and messages may change, numbers may not
   rag_ref_drop(kb);
   rag_buf_free(&s.bytes);
   rag_buf_free(&forged.bytes);

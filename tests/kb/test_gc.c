@@ -6,6 +6,8 @@
 // the stored versions need. The rest are single rules.
 #include "tests/kb/kb_test.h"
 
+#include <pthread.h>
+
 #include "kb/rewrite_internal.h"
 
 static uint64_t seed;
@@ -412,10 +414,168 @@ static void histories_keep_their_versions(void **state) {
   rag_kb__gc_batch = 1024;
 }
 
+// ---------------------------------------------------------------------------------------------- single rules
+
+static void merges_survive(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  rag_kb *kb = kb_test_new(f);
+  rag_commit_info *log = NULL;
+  uint32_t count = 0;
+  uint64_t next = 0;
+  kb_test_put(kb, "both", "as it was at the base");
+  kb_test_put(kb, "main", "on main");
+  kb_test_branch(kb, "side", "main");
+  for (int i = 0; i < 30; i++) {
+    char text[32];
+    snprintf(text, sizeof text, "state %d", i);
+    kb_test_put(kb, "main", text);
+    kb_test_put_on(kb, "side", "side", text, NULL);
+  }
+  const char *result = collect(f, kb, 1);
+  // 63 commits; of c1..c3 the base (c3) stays, of main and side the heads.
+  assert_int_equal(number_of(result, "commits_dropped"), 60);
+  assert_int_equal(number_of(result, "revisions_removed"), 58); // of 62; "on main" is alive at the base
+  assert_int_equal(number_of(result, "contents_removed"), 58);
+  assert_true(number_of(result, "text_bytes_removed") > 58 * 6);
+  assert_int_equal(number_of(result, "vector_bytes_removed"), 58 * 32 * 4);
+  OK(rag_kb_log(kb, S("main"), 0, 100, &log, &count, &next, &err));
+  assert_int_equal(count, 1); // history before is cut
+  assert_int_equal(next, 0);
+  rag_commit_info_free(&log[0]);
+  rag_free(log);
+  rag_write_result merged = kb_test_merge(kb, "side", "main", RAG_MERGE_FAIL);
+  assert_int_equal(merged.added, 1);
+  assert_string_equal(kb_test_text(kb, "main", "main"), "state 29");
+  assert_string_equal(kb_test_text(kb, "main", "side"), "state 29");
+  rag_ref_drop(kb);
+}
+
+static void dropped_refs_say_so(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  rag_write write = {0};
+  rag_version *version = NULL;
+  char at[64], time[RAG_TIME_TEXT_MAX];
+  rag_clock_set_for_test(INT64_C(1700000000000000));
+  rag_kb *kb = kb_test_new(f);
+  for (int i = 1; i <= 20; i++) { // c2 at +1 s, c3 at +2 s ...
+    char text[32];
+    snprintf(text, sizeof text, "state %d", i);
+    rag_clock_set_for_test(INT64_C(1700000000000000) + i * INT64_C(1000000));
+    kb_test_put(kb, "d", text);
+  }
+  kb_test_tag(kb, "kept", "c6");
+  collect(f, kb, 3);
+  for (int second = 0; second <= 20; second++) {
+    rag_time_format(INT64_C(1700000000000000) + second * INT64_C(1000000) + 1, time);
+    snprintf(at, sizeof at, "main@%s", time);
+    if (second == 5 || second >= 18) { // c6 and the newest three
+      OK(rag_kb_resolve(kb, S(at), &version, &err));
+      assert_int_equal(rag_version_commit(version), second + 1);
+      rag_ref_drop(version);
+    } else {
+      FAILS(rag_kb_resolve(kb, S(at), &version, &err), RAG_NOT_FOUND, "dropped by gc");
+    }
+  }
+  rag_time_format(INT64_C(1699999999000000), time);
+  snprintf(at, sizeof at, "main@%s", time);
+  FAILS(rag_kb_resolve(kb, S(at), &version, &err), RAG_NOT_FOUND, "did not exist");
+  FAILS(rag_kb_resolve(kb, S("c9"), &version, &err), RAG_NOT_FOUND, "dropped by gc");
+  FAILS(rag_kb_resolve(kb, S("main~3"), &version, &err), RAG_NOT_FOUND, "dropped by gc");
+  FAILS(rag_kb_branch_create(kb, &write, S("b"), S("c9"), NULL, &err), RAG_NOT_FOUND, "dropped by gc");
+  rag_write_result result;
+  FAILS(rag_kb_rollback(kb, &write, S("c9"), &result, &err), RAG_NOT_FOUND, "dropped by gc");
+  assert_string_equal(kb_test_text(kb, "kept", "d"), "state 5");
+  // Days: everything is younger than one, then older.
+  kb_test_job(f, submit(kb, 1, 1));
+  OK(rag_kb_resolve(kb, S("main~2"), &version, &err));
+  rag_ref_drop(version);
+  rag_clock_set_for_test(INT64_C(1700000000000000) + INT64_C(2) * 24 * 3600 * 1000000);
+  kb_test_job(f, submit(kb, 0, 1));
+  FAILS(rag_kb_resolve(kb, S("main~1"), &version, &err), RAG_NOT_FOUND, "dropped by gc");
+  assert_string_equal(kb_test_text(kb, "main", "d"), "state 20");
+  kb_test_job(f, submit(kb, UINT32_MAX, UINT32_MAX)); // no overflow
+  rag_clock_set_for_test(0);
+  rag_gc_options none = {0};
+  uint64_t job = 0;
+  FAILS(rag_kb_gc(kb, &none, &job, &err), RAG_INVALID_ARGUMENT, "keep_commits");
+  rag_ref_drop(kb);
+}
+
+typedef struct writer {
+  rag_kb *kb;
+  int number;
+  _Atomic bool *stop;
+} writer;
+
+// Three states of one document that come back all the time: each put finds rows that gc is about to remove.
+static void *write_main(void *arg) {
+  writer *w = arg;
+  char id[8], branch[8], text[64];
+  snprintf(id, sizeof id, "w%d", w->number);
+  snprintf(branch, sizeof branch, "b%d", w->number);
+  for (int i = 0; i < 200; i++) {
+    snprintf(text, sizeof text, "writer %d in state %d", w->number, i % 3);
+    kb_test_put_on(w->kb, NULL, id, text, i % 2 ? "{\"a\":1}" : NULL);
+    if (i % 10 == 0) kb_test_branch(w->kb, branch, "main~");
+    if (i % 10 == 5) kb_test_rollback(w->kb, branch, "main");
+    if (i % 10 == 9) {
+      rag_error err = {0};
+      OK(rag_kb_branch_delete(w->kb, S(branch), &err));
+    }
+    const char *seen = kb_test_search(w->kb, "main", text, 1);
+    assert_true(seen[0] == 'w');
+  }
+  return NULL;
+}
+
+static void *collect_main(void *arg) {
+  writer *w = arg;
+  rag_error err = {0};
+  while (!atomic_load(w->stop)) {
+    rag_job_info info = {0};
+    OK(rag_jobs_wait(w->kb->kbs->jobs, submit(w->kb, 2, 0), 60000, &info, &err));
+    if (info.state != RAG_JOB_SUCCEEDED) fail_msg("gc: %s", info.error);
+    rag_job_info_free(&info);
+  }
+  return NULL;
+}
+
+// One writer, whose main~ the window of two keeps, and gc after gc.
+static void writers_and_gc_cross(void **state) {
+  kb_fixture *f = *state;
+  pthread_t threads[2];
+  _Atomic bool stop = false;
+  kb_test_close(f);
+  f->job_threads = 1;
+  kb_test_open(f);
+  rag_kb__gc_batch = 2;
+  rag_kb *kb = kb_test_new(f);
+  kb_test_put(kb, "w9", "a first document");
+  kb_test_put(kb, "w9", "and its second state");
+  writer w[2] = {{kb, 0, &stop}, {kb, 1, &stop}};
+  pthread_create(&threads[0], NULL, write_main, &w[0]);
+  pthread_create(&threads[1], NULL, collect_main, &w[1]);
+  pthread_join(threads[0], NULL);
+  atomic_store(&stop, true);
+  pthread_join(threads[1], NULL);
+  rag_kb__gc_batch = 1024;
+  assert_string_equal(kb_test_text(kb, "main", "w0"), "writer 0 in state 1");
+  rag_ref_drop(kb);
+  kb_test_reopen(f);
+  kb = kb_test_get(f, "docs");
+  assert_string_equal(kb_test_text(kb, "main", "w0"), "writer 0 in state 1");
+  assert_string_equal(kb_test_search(kb, "main", "writer 0 in state 1", 1), "w0");
+  rag_ref_drop(kb);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       KB_TEST(histories_keep_their_versions),
+      KB_TEST(merges_survive),
+      KB_TEST(dropped_refs_say_so),
+      KB_TEST(writers_and_gc_cross),
   };
-  (void)number_of;
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -211,4 +211,161 @@ typedef struct rag_words_query {
 RAG_NODISCARD rag_status rag_words_parse(rag_analyzer *analyzer, rag_slice text, rag_arena *arena, rag_words_query *out,
                                          rag_error *err);
 
+// ---------------------------------------------------------------------------------------------- words: the lexical index
+//
+// The lexical index of a knowledge base: BM25 over chunks that an analyser has turned into terms. A term is an opaque
+// string of 1 to RAG_LEXICAL_TERM_MAX bytes. Derived data in memory: the caller keeps each chunk's terms durable and
+// appends them at load and in each commit.
+//
+// A version is a set of live chunks, here too. Rows are appended and never changed; a search names a version, and every
+// number in its scores (chunks, their mean length, the chunks that hold a term) is exact for the live set of that
+// version, whatever else the index holds and whatever the filter is.
+//
+// The score of a chunk: for each scored word or phrase i of the query that it holds, with
+//   f  occurrences in the text + title_weight * those in the title     L  terms of the chunk, counted likewise
+//   N  chunks of the version      L'  their mean L      n  those of them that hold the word
+//   W  weight * ln(1 + (N - n + 0.5) / (n + 0.5)) * (k1 + 1)
+// it gains q = 1 + floor(float(W * 2^s) * (f / (f + (A + B * L)))), an integer, where A = k1 * (1 - b) and
+// B = k1 * b / L' are floats, the operations are those of floats, and s is chosen once for a query so that the sum of
+// all W * 2^s is in [2^29, 2^30). The score is the sum of the q times 2^-s: integers, so that the order in which words
+// are looked at cannot change a bit of it. A phrase has the sum of its words' idf; a prefix is one word whose
+// occurrences are those of all its expansions. Ties are broken by the lower ordinal.
+#define RAG_LEXICAL_TERM_MAX 255u
+#define RAG_LEXICAL_CHUNK_TERMS_MAX (1u << 24) // terms of one chunk's title and text
+#define RAG_LEXICAL_TITLE_WEIGHT_MAX 16u
+#define RAG_LEXICAL_TERMS_MAX 10000u       // terms of one query, those of phrases included
+#define RAG_LEXICAL_PHRASE_MAX 64u         // terms of one phrase
+#define RAG_LEXICAL_PREFIX_TERMS_MAX 4096u // expansions: the first in byte order that a chunk of the version holds
+#define RAG_LEXICAL_WEIGHT_MIN 1e-6f
+#define RAG_LEXICAL_WEIGHT_MAX 1e6f
+#define RAG_LEXICAL_K1_DEFAULT 1.2
+#define RAG_LEXICAL_B_DEFAULT 0.75
+
+typedef struct rag_lexical rag_lexical;
+typedef struct rag_lexical_view rag_lexical_view;       // starts with a rag_ref: rag_ref_drop it
+typedef struct rag_lexical_version rag_lexical_version; // starts with a rag_ref: rag_ref_drop it
+
+typedef struct rag_lexical_options {
+  uint32_t title_weight; // a word of the title counts as this many; 1 to RAG_LEXICAL_TITLE_WEIGHT_MAX
+  // Keep each chunk's sequence of terms in memory (1 to 3 bytes a term), so that phrases are verified here. Without,
+  // a query with phrases brings rag_lexical_query.phrase_count.
+  bool keep_sequences;
+  uint64_t memory_bytes_max; // 0: no bound; an append beyond it is RAG_RESOURCE_EXHAUSTED
+} rag_lexical_options;
+
+RAG_NODISCARD rag_status rag_lexical_create(const rag_lexical_options *options, rag_lexical **out, rag_error *err);
+void rag_lexical_destroy(rag_lexical *lexical); // views that are still pinned stay valid until dropped
+
+typedef struct rag_lexical_chunk {
+  uint32_t ordinal;
+  uint32_t title_count;
+  uint32_t text_count;
+  const rag_slice *title; // title_count terms in the order of the title; borrowed, as are the terms
+  const rag_slice *text;
+} rag_lexical_chunk;
+
+// Appends chunks: ordinals strictly ascending within the call, none of them present yet. One writer at a time (the
+// caller serialises). Fast where ordinals are above all earlier ones; below, the lists of the call's terms are written
+// anew from that point on. All or nothing; searchable in every view taken after the return. RAG_INVALID_ARGUMENT,
+// RAG_ALREADY_EXISTS, RAG_RESOURCE_EXHAUSTED.
+RAG_NODISCARD rag_status rag_lexical_append(rag_lexical *lexical, const rag_lexical_chunk *chunks, uint32_t count,
+                                            rag_error *err);
+// Forgets chunks for good (gc, purge): no version that is still searched may need them. Views pinned earlier see them
+// still. The lists are written anew, and the memory returns, when a fifth of the rows is gone; the dictionary keeps
+// its terms.
+RAG_NODISCARD rag_status rag_lexical_remove(rag_lexical *lexical, const rag_bitmap *ordinals, rag_error *err);
+
+rag_lexical_view *rag_lexical_pin(rag_lexical *lexical);                  // a new reference; lock-free
+const rag_bitmap *rag_lexical_view_present(const rag_lexical_view *view); // borrowed: ordinals that have a row
+uint32_t rag_lexical_view_length(const rag_lexical_view *view, uint32_t ordinal); // L of a present chunk, else 0
+
+// A version: what BM25 needs to know of the live set `live` (what the view has of it: base set). Make one per version
+// that is searched and keep it beside the version's bitmap: it caches document frequencies. `near` (may be NULL) is a
+// version whose live set is similar, the parent's, say: the difference of the two sets, found block by block, is then
+// counted instead of the whole, and its cached frequencies serve as a base. Any thread. *out is owned (rag_ref_drop).
+// Searched with the view that it was made with or a later one.
+RAG_NODISCARD rag_status rag_lexical_version_create(const rag_lexical_view *view, const rag_bitmap *live,
+                                                    const rag_lexical_version *near, rag_lexical_version **out,
+                                                    rag_error *err);
+const rag_bitmap *rag_lexical_version_live(const rag_lexical_version *version); // borrowed: the base set
+uint64_t rag_lexical_version_length(const rag_lexical_version *version);        // the sum of L over the base set
+bool rag_lexical_version_derived(const rag_lexical_version *version);           // from `near`, not counted anew
+// Chunks of the version that hold the term, exactly. Lock-free.
+uint32_t rag_lexical_version_df(const rag_lexical_view *view, const rag_lexical_version *version, rag_slice term);
+
+typedef enum rag_lexical_kind {
+  RAG_LEXICAL_TERM = 0,   // one term
+  RAG_LEXICAL_PHRASE = 1, // terms next to each other in this order, in the title or in the text
+  RAG_LEXICAL_PREFIX = 2, // every term that starts with these bytes
+} rag_lexical_kind;
+typedef enum rag_lexical_occur {
+  RAG_LEXICAL_SHOULD = 0,   // scored where it occurs
+  RAG_LEXICAL_MUST = 1,     // scored; only chunks that hold it
+  RAG_LEXICAL_MUST_NOT = 2, // only chunks that do not hold it
+} rag_lexical_occur;
+
+typedef struct rag_lexical_clause {
+  rag_lexical_kind kind;
+  rag_lexical_occur occur;
+  float weight; // RAG_LEXICAL_WEIGHT_MIN to _MAX; equal terms with the same occur are one with the sum of their weights
+  uint32_t term_count;    // of a phrase 1 to RAG_LEXICAL_PHRASE_MAX, of the other kinds 1
+  const rag_slice *terms; // borrowed
+} rag_lexical_clause;
+
+typedef struct rag_lexical_bm25 {
+  double k1; // 0 to 100
+  double b;  // 0 to 1
+} rag_lexical_bm25;
+
+typedef struct rag_lexical_query {
+  const rag_lexical_clause *clauses;
+  uint32_t clause_count;
+  uint32_t k;                   // 1 to RAG_INDEX_K_MAX
+  const rag_bitmap *filter;     // only these chunks of the version; NULL: all of them
+  const rag_lexical_bm25 *bm25; // NULL: RAG_LEXICAL_K1_DEFAULT, RAG_LEXICAL_B_DEFAULT
+  bool exhaustive;              // score every match, without pruning: the same answer, for tests and measurements
+  uint64_t deadline_ns;         // monotonic clock; 0: none. RAG_DEADLINE_EXCEEDED
+  // How often the phrase occurs in a chunk that holds all its terms (text + title_weight * title), for an index that
+  // keeps no sequences. Called on the searching thread, in ascending order of ordinals.
+  rag_status (*phrase_count)(void *arg, uint32_t ordinal, const rag_slice *terms, uint32_t term_count,
+                             uint32_t *out_count, rag_error *err);
+  void *phrase_arg;
+} rag_lexical_query;
+
+typedef struct rag_lexical_hit {
+  double score; // exact: an integer of less than 31 bits times a power of two
+  uint32_t ordinal;
+} rag_lexical_hit;
+
+typedef struct rag_lexical_plan {
+  uint32_t terms;           // scored lists, after equal terms were joined and unknown ones dropped
+  uint64_t postings;        // of these lists
+  uint64_t postings_scored; // of them, those whose contribution was computed
+  uint64_t blocks_decoded;
+  uint32_t windows;         // of 4,096 ordinals that were looked into
+  uint32_t windows_skipped; // by the bounds of their blocks
+  uint64_t offered;         // chunks that reached the top k list
+  bool prefix_truncated;    // a prefix had more expansions than RAG_LEXICAL_PREFIX_TERMS_MAX
+} rag_lexical_plan;
+
+// A chunk matches when it holds every MUST, no MUST_NOT and, where there is no MUST, at least one SHOULD. (So a query
+// of MUST_NOT alone has no hits.) hits: room for query->k; *out_count hits, best first. plan may be NULL. Lock-free;
+// allocates its working space once, before it begins. RAG_INVALID_ARGUMENT, RAG_RESOURCE_EXHAUSTED,
+// RAG_DEADLINE_EXCEEDED, RAG_FAILED_PRECONDITION (a phrase, no sequences and no phrase_count).
+RAG_NODISCARD rag_status rag_lexical_search(const rag_lexical_view *view, const rag_lexical_version *version,
+                                            const rag_lexical_query *query, rag_lexical_hit *hits, uint32_t *out_count,
+                                            rag_lexical_plan *plan, rag_error *err);
+
+typedef struct rag_lexical_stats {
+  uint64_t chunks;         // rows of the newest view
+  uint64_t terms;          // in the dictionary
+  uint64_t postings;       // in the lists, those of removed rows that are still there included
+  uint64_t bytes;          // all memory, what only older views still hold included
+  uint64_t postings_bytes; // lists and blocks
+  uint64_t dictionary_bytes;
+  uint64_t sequence_bytes;
+  uint64_t rebuilds; // times that the lists were written anew after removals
+} rag_lexical_stats;
+void rag_lexical_stats_get(rag_lexical *lexical, rag_lexical_stats *out); // any thread
+
 #endif

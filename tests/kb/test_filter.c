@@ -227,7 +227,7 @@ static void test_geo(void **state) {
        PT(89.9, 0) "|" PT(-90, 0)}, // pole
       {"\"geo_radius\": {\"center\": " PT(-89, 0) ", \"radius\": 222391}", PT(-89, 180) "|" PT(-90, 77),
        PT(-87.9, 180)},
-      // Antipodes: the haversine rounds to more than 1.
+      // Antipodes, where the haversine is 1 plus rounding.
       {"\"geo_radius\": {\"center\": " PT(0.08, 0) ", \"radius\": 20015200}", PT(-0.08, 180) "|" PT(0, 0), "null"},
       {"\"geo_radius\": {\"center\": " PT(0, 0) ", \"radius\": 20015200}", PT(0, 180) "|" PT(90, 0) "|" PT(-90, 0),
        "null"},

@@ -217,7 +217,7 @@ static bool winds_around(const tree *ring, double lat, double lon) {
 }
 
 static bool test_holds(const char *name, const tree *test, const tree *v) {
-  double a, b, c, d;
+  double a = 0, b = 0, c = 0, d = 0;
   if (strcmp(name, "match") == 0) {
     const char *how = test->names[0];
     const tree *what = test->kids[0];
@@ -241,7 +241,7 @@ static bool test_holds(const char *name, const tree *test, const tree *v) {
     return metres(a, b, c, d) <= radius;
   }
   if (strcmp(name, "geo_bounding_box") == 0) {
-    double east, south;
+    double east = 0, south = 0;
     assert_true(place_of(get(test, "top_left"), &c, &d) && place_of(get(test, "bottom_right"), &south, &east));
     if (east < d) east += 360, b += b < d ? 360 : 0; // walk east from the western edge
     return a <= c && a >= south && b >= d && b <= east;
@@ -346,16 +346,7 @@ static const char *const names[] = {"a", "b", "c", "\xC3\xBC", "x.y"};
 static const char *const keys[] = {"a",     "b",       "c",      "\xC3\xBC",    "\"x.y\"",      "a.b",
                                    "a.b.c", "a[]",     "a[].b",  "a[0]",        "a[1].b",       "b.\"x.y\"",
                                    "a[][]", "b[].c[]", "c[0][]", "\"a\".\"b\"", "\"x.y\"[1].a", "missing"};
-static const char *const texts[] = {"",
-                                    "red",
-                                    "red wine",
-                                    "wine",
-                                    "Red",
-                                    "\xC3\xBC"
-                                    "ber",
-                                    "w",
-                                    "1",
-                                    "doc"};
+static const char *const texts[] = {"", "red", "red wine", "wine", "Red", "\xC3\xBC-ber", "w", "1", "doc"};
 static const double coordinates[] = {-25.25, -4.75, 0.25, 1.25, 3.25, 4.75, 25.25}; // never on an edge below
 
 static tree *draw_place(void) {

@@ -4,8 +4,7 @@
 // analysed as a text of its own, so what finds a word in a document finds it in a query.
 //
 // Bounds: terms, those of phrases included, are at most RAG_WORDS_TERMS_MAX; reading stops at the first that is too
-// many. A quote looks for its end once: after a quote without one no other is looked for. So the time is linear in what
-// is read.
+// many. A quote without an end is the last quote of the text, so each byte is passed over twice at most.
 //
 // Threads: as the analyser. Memory: the arena, about 100 bytes a term.
 #include "index/analysis/analysis_internal.h"
@@ -238,7 +237,6 @@ static size_t read_bare(query_parser *parser, size_t at) {
 }
 
 static void read_query(query_parser *parser) {
-  bool may_quote = true;
   for (size_t at = 0; at < parser->text.size && !parser->full && !parser->no_memory;) {
     uint32_t space = space_at(parser->text, at);
     if (space) {
@@ -246,7 +244,7 @@ static void read_query(query_parser *parser) {
       continue;
     }
     at = read_sign(parser, at);
-    uint32_t quote = may_quote ? quote_at(parser->text, at) : 0;
+    uint32_t quote = quote_at(parser->text, at);
     if (!quote) {
       at = read_bare(parser, at);
       continue;
@@ -254,7 +252,7 @@ static void read_query(query_parser *parser) {
     size_t end = at + quote;
     while (end < parser->text.size && !quote_at(parser->text, end)) end++;
     if (end == parser->text.size) {
-      may_quote = false; // and the sign before it stays: -"word is -word
+      // No quote is behind it, so this is the last one that looks. The sign before it stays: -"word is -word.
       at += quote;
       if (at < parser->text.size && !space_at(parser->text, at)) at = read_bare(parser, at);
       continue;

@@ -46,6 +46,11 @@ static void compounds_nest(void **state) {
   assert_tokens("en", "C:\\Users\\me end. Next", "c +usersm user me end next");
 }
 
+static void compounds_of_wide_letters(void **state) {
+  RAG_UNUSED(state);
+  assert_tokens("und", "ab-été été-ab ab\u2010cd ab-東", "+abete ab ete +eteab ete ab +abcd ab cd ab 東$$");
+}
+
 static void compounds_have_a_limit(void **state) {
   RAG_UNUSED(state);
   for (uint32_t words = 32; words <= 65; words += words == 33 ? 32 : 1) {
@@ -245,6 +250,7 @@ int main(void) {
       cmocka_unit_test(numbers_and_codes),
       cmocka_unit_test(identifiers),
       cmocka_unit_test(compounds_nest),
+      cmocka_unit_test(compounds_of_wide_letters),
       cmocka_unit_test(compounds_have_a_limit),
       cmocka_unit_test(folding),
       cmocka_unit_test(languages),

@@ -65,6 +65,7 @@ static void prefixes(void **state) {
   RAG_UNUSED(state);
   assert_parse("en", "kube* +Kube* -kube**", "kube* +kube* -kube*");
   assert_parse("en", "connections* happy*", "connect* happ*");
+  assert_parse("en", "happy happy*", "happi happ*"); // the cached stem is not the prefix
   assert_parse("en", "foo_ba* Café* 1.2*", "fooba* cafe* 1.2*");
   assert_parse("en", "foo*bar *foo a,b*", "foo*2 bar b");
   assert_parse("zh", "東* 東京* 京", "東* 東京 京*");

@@ -1,7 +1,7 @@
 // RocksDB's own log, into ours. Without a logger of ours RocksDB writes a file LOG beside the data, and the RocksDB of
-// Debian 12, which is built with assertions, ends the process at the second line that it cannot write there: a full disk
-// would stop the server instead of the writes (tests/fault/power met it). It is one file less that could keep user data,
-// too.
+// Debian 12, which is built with assertions, ends the process at the second line that it cannot write there: a full
+// disk would stop the server instead of the writes (tests/fault/power met it). It is one file less that could keep user
+// data, too.
 //
 // No exception crosses this file. Threads: the sink is immutable after creation.
 #include "store/rocks_log.h"

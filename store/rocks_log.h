@@ -1,5 +1,5 @@
-// The C face of RocksDB's logger, which its C interface does not offer (rocks_log.cpp). Does not include base.h, which is
-// C only.
+// The C face of RocksDB's logger, which its C interface does not offer (rocks_log.cpp). Does not include base.h, which
+// is C only.
 #ifndef RAGD_STORE_ROCKS_LOG_H
 #define RAGD_STORE_ROCKS_LOG_H
 

@@ -35,8 +35,8 @@ static bool check_doc(rag_kb *kb, const model *m, uint32_t thread, bool side, ui
   model_metadata(want.metadata, metadata);
   bool same_text = any_text || rag_slice_equal(found.text, rag_slice_of(text, size));
   bool same_metadata = rag_slice_equal(found.metadata, rag_slice_str(metadata));
-  snprintf(what, sizeof what, "should have version %u and metadata %s, and has '%.*s' (%zu bytes) and %.*s", want.version,
-           metadata, (int)RAG_MIN(found.text.size, (size_t)50), found.text.data, found.text.size,
+  snprintf(what, sizeof what, "should have version %u and metadata %s, and has '%.*s' (%zu bytes) and %.*s",
+           want.version, metadata, (int)RAG_MIN(found.text.size, (size_t)50), found.text.data, found.text.size,
            (int)RAG_MIN(found.metadata.size, (size_t)50), found.metadata.data);
   rag_document_free(&found);
   return (same_text && same_metadata) || differs(err, at, id, what);

@@ -5,7 +5,8 @@
 // The model is POSIX taken at its word, and nothing kinder:
 //  1. Bytes and sizes are durable after fsync or fdatasync of their file. sync_file_range makes nothing durable.
 //  2. A name (creation, rename, removal, of files and of folders) is durable after fsync of the folder that it is in.
-//     The sync of a file does not make its name durable; a durable name of a file that was never synced is an empty file.
+//     The sync of a file does not make its name durable; a durable name of a file that was never synced is an empty
+//     file.
 //  3. A sync that fails makes nothing durable, and what it should have written is clean from then on: a second sync
 //     answers OK and has nothing to write. Linux does that; so a program that tries again loses data here.
 // The process works on its own folder in full; the image beside it only moves at syncs. So a SIGKILL at any moment
@@ -18,8 +19,9 @@
 // through read, pread and fread_unlocked are counted (RocksDB's logs and manifests come through the last).
 //
 // Threads and locks: `names` orders every change of a folder against the copying of its entries. Every file has `sync`,
-// held while its bytes are copied, so that a second sync does not answer before the first has done the work, and `dirty`
-// for the bounds of what is dirty. Order: names, sync, dirty. Descriptor slots are written by open and close alone.
+// held while its bytes are copied, so that a second sync does not answer before the first has done the work, and
+// `dirty` for the bounds of what is dirty. Order: names, sync, dirty. Descriptor slots are written by open and close
+// alone.
 #include "tests/fault/power/faultfs.h"
 
 #include <dirent.h>
@@ -49,7 +51,7 @@
 typedef struct inode {
   ino_t number; // 0: free; guarded by: names
   pthread_mutex_t sync, dirty;
-  off_t low, high;  // guarded by: dirty; [low, high) was written since the last sync; low == high: nothing was
+  off_t low, high;   // guarded by: dirty; [low, high) was written since the last sync; low == high: nothing was
   bool size_changed; // guarded by: dirty
 } inode;
 

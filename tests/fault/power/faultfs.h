@@ -12,10 +12,10 @@
 //   RAGD_FAULT_SYNC_US  how long a sync takes at least
 //   RAGD_FAULT_ENTRIES  "with-file": a file's sync makes its folder entry durable too. Kinder than POSIX
 //
-// The durable image: `root` has the watched folder's inode number as text; `dir-INODE` has the entries of a folder as of
-// its last sync, a line each ("f INODE NAME" or "d INODE NAME"); `file-INODE` has the bytes of a file as of its last
-// sync; `live-INODE` is a hard link to the working file, so that what was written and never synced can be found too, and
-// so that no inode number comes twice.
+// The durable image: `root` has the watched folder's inode number as text; `dir-INODE` has the entries of a folder as
+// of its last sync, a line each ("f INODE NAME" or "d INODE NAME"); `file-INODE` has the bytes of a file as of its last
+// sync; `live-INODE` is a hard link to the working file, so that what was written and never synced can be found too,
+// and so that no inode number comes twice.
 #ifndef RAGD_TESTS_FAULT_POWER_FAULTFS_H
 #define RAGD_TESTS_FAULT_POWER_FAULTFS_H
 
@@ -26,7 +26,7 @@ typedef enum fault_class {
   FAULT_OPEN,
   FAULT_READ,
   FAULT_WRITE,
-  FAULT_FSYNC,     // files and folders
+  FAULT_FSYNC, // files and folders
   FAULT_FDATASYNC,
   FAULT_SYNC_RANGE,
   FAULT_RENAME,
@@ -40,8 +40,10 @@ typedef enum fault_class {
 } fault_class;
 
 #define FAULT_CLASS_NAMES                                                                                              \
-  {"open",   "read",   "write",    "fsync",    "fdatasync", "sync_file_range", "rename",                               \
-   "unlink", "truncate", "allocate", "mkdir", "link",      "close"}
+  {                                                                                                                    \
+    "open", "read", "write", "fsync", "fdatasync", "sync_file_range", "rename", "unlink", "truncate", "allocate",      \
+        "mkdir", "link", "close"                                                                                       \
+  }
 
 #define FAULT_NAME_MAX 80
 typedef struct fault_report { // atomic: counters, relaxed; `first` is written by the call that fails first
@@ -63,8 +65,8 @@ typedef enum replay_mode {
   REPLAY_HOLES,
 } replay_mode;
 
-// Makes the folder `out` (which must not exist) what a disk would hold. `live` is the watched folder as the process left
-// it. *seed is the state of the coin. False after a message on stderr: the harness itself failed.
+// Makes the folder `out` (which must not exist) what a disk would hold. `live` is the watched folder as the process
+// left it. *seed is the state of the coin. False after a message on stderr: the harness itself failed.
 bool replay(const char *durable, const char *live, const char *out, replay_mode mode, uint64_t *seed);
 
 static inline uint64_t fault_random(uint64_t *state) { // splitmix64

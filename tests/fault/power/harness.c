@@ -283,8 +283,8 @@ static bool judge_history(harness *h, rag_kb *kb) {
     if (!entry->applied || entry->commit == 0) continue;
     h->total_checked_at_commit++;
     if (check_at_commit(kb, &replayed, &o, &replayed.thread[entry->thread], entry->commit, &err)) continue;
-    harness_violation(h, "thread %u, operation %u (kind %d) was acknowledged at commit %llu: %s", o.thread, o.seq, o.kind,
-                      (unsigned long long)entry->commit, err.message);
+    harness_violation(h, "thread %u, operation %u (kind %d) was acknowledged at commit %llu: %s", o.thread, o.seq,
+                      o.kind, (unsigned long long)entry->commit, err.message);
     return false;
   }
   return true;
@@ -312,7 +312,7 @@ bool harness_judge(harness *h, const char *dir, model *m) {
   if (snprintf(data, sizeof data, "%.3900s/data", dir) >= (int)sizeof data) broken("too long", dir);
   if (rag_store_open(data, &options, &store, &err) != RAG_OK || rag_jobs_open(store, 0, &jobs, &err) != RAG_OK ||
       rag_kbs_open(store, jobs, &kbs_options, &kbs, &err) != RAG_OK) {
-    if (h->may_refuse) h->refused++;
+    if (h->may_refuse) h->refused++, printf("refused: %s\n", err.message);
     else harness_violation(h, "it does not open again: %s", err.message);
     goto out;
   }
@@ -352,7 +352,8 @@ bool harness_power_cut(harness *h, replay_mode mode, bool crash_too) {
   in_base(h, "next", next);
   remove_in_base(h, "check");
   remove_in_base(h, "next");
-  if (!replay(durable, live, check, mode, &seed) || !replay(durable, live, next, mode, &again)) broken("replay", durable);
+  if (!replay(durable, live, check, mode, &seed) || !replay(durable, live, next, mode, &again))
+    broken("replay", durable);
   if (crash_too) { // after the replays: it changes the files that they read
     model left = h->now;
     if (!harness_judge(h, live, &left)) return false;

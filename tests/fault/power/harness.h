@@ -1,5 +1,5 @@
-// What power_loop and power_sweep share: the folders, the child under faultfs.so, its answers, and the judgement of what
-// is left.
+// What power_loop and power_sweep share: the folders, the child under faultfs.so, its answers, and the judgement of
+// what is left.
 //
 // Folders under `base`: live/ (the child works in live/data), durable/ (the image), check/ (opened by the judgement),
 // next/ (the same again and not opened: the next child starts from it), model (the child's orders), report, child.log.

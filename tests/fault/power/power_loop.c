@@ -84,7 +84,8 @@ int main(int argc, char **argv) {
     while_opening += !h.opened;
     replay_mode mode = o.mode >= 0 ? (replay_mode)o.mode : (replay_mode)harness_random(&h, 2);
     goes_on = h.violations == 0 && harness_power_cut(&h, mode, false);
-    if (h.violations > 0) fprintf(stderr, "  in round %u, mode %d, seed %llu\n", round, mode, (unsigned long long)o.seed);
+    if (h.violations > 0)
+      fprintf(stderr, "  in round %u, mode %d, seed %llu\n", round, mode, (unsigned long long)o.seed);
   }
   printf("%u power cuts, %u of them while the store opened, %llu writes acknowledged, %llu in flight that were there, "
          "%llu looked up at their commits, %llu refusals to open, %llu violations, %.1f s\n",

@@ -1,11 +1,10 @@
-// Goal: one file call that fails, wherever it comes, costs at most the call in flight. What was acknowledged before stays;
-// after a failed write or sync of the log nothing is acknowledged any more, and the message names the cause; reads go on;
-// a restart without faults recovers.
-// Method: for every kind of fault, children whose Nth call of a class fails so, N from 1 to the number of calls that a
-// run makes, in steps that fill the time. The child checks what is seen from inside (writer.c); then the power is cut as
-// well, and both what the disk would hold and what the process left behind are judged. A small write buffer makes
-// flushes and compactions part of every run, so their failures are met too. Every second child starts on what the one
-// before left, so that recovery is met as well.
+// Goal: one file call that fails, wherever it comes, costs at most the call in flight. What was acknowledged before
+// stays; after a failed write or sync of the log nothing is acknowledged any more, and the message names the cause;
+// reads go on; a restart without faults recovers. Method: for every kind of fault, children whose Nth call of a class
+// fails so, N from 1 to the number of calls that a run makes, in steps that fill the time. The child checks what is
+// seen from inside (writer.c); then the power is cut as well, and both what the disk would hold and what the process
+// left behind are judged. A small write buffer makes flushes and compactions part of every run, so their failures are
+// met too. Every second child starts on what the one before left, so that recovery is met as well.
 //
 // Usage: fault_power_sweep [--seconds S] [--seed S] [--only CLASS:ERROR]
 #include "tests/fault/power/harness.h"
@@ -31,23 +30,22 @@ typedef struct kind {
 } kind;
 
 static const kind KINDS[] = {
-    {FAULT_WRITE, "EIO", false, ""},          {FAULT_WRITE, "ENOSPC", true, ""},
-    {FAULT_WRITE, "ENOSPC", false, ""},       {FAULT_WRITE, "SHORT", true, ""},
-    {FAULT_WRITE, "EIO", false, ".log"},      {FAULT_WRITE, "ENOSPC", true, ".sst"},
-    {FAULT_WRITE, "EIO", false, ".sst"},      {FAULT_WRITE, "EIO", false, ".blob"},
-    {FAULT_WRITE, "EIO", false, "MANIFEST"},  {FAULT_WRITE, "KILL", false, ""},
-    {FAULT_FSYNC, "EIO", false, ""},          {FAULT_FSYNC, "EIO", true, ""},
-    {FAULT_FSYNC, "KILL", false, ""},         {FAULT_FDATASYNC, "EIO", false, ""},
-    {FAULT_FDATASYNC, "EIO", false, ".log"},  {FAULT_FDATASYNC, "ENOSPC", true, ".log"},
-    {FAULT_FDATASYNC, "KILL", false, ""},     {FAULT_OPEN, "EIO", false, ""},
-    {FAULT_OPEN, "EMFILE", false, ""},        {FAULT_OPEN, "ENOSPC", true, ""},
-    {FAULT_OPEN, "KILL", false, ""},          {FAULT_READ, "EIO", false, ""},
-    {FAULT_READ, "EIO", true, ""},            {FAULT_READ, "SHORT", true, ""},
-    {FAULT_RENAME, "EIO", false, ""},         {FAULT_RENAME, "KILL", false, ""},
-    {FAULT_UNLINK, "EIO", false, ""},         {FAULT_UNLINK, "KILL", false, ""},
-    {FAULT_TRUNCATE, "EIO", false, ""},       {FAULT_ALLOCATE, "ENOSPC", true, ""},
-    {FAULT_CLOSE, "EIO", false, ""},
-    {FAULT_MKDIR, "ENOSPC", false, ""},
+    {FAULT_WRITE, "EIO", false, ""},         {FAULT_WRITE, "ENOSPC", true, ""},
+    {FAULT_WRITE, "ENOSPC", false, ""},      {FAULT_WRITE, "SHORT", true, ""},
+    {FAULT_WRITE, "EIO", false, ".log"},     {FAULT_WRITE, "ENOSPC", true, ".sst"},
+    {FAULT_WRITE, "EIO", false, ".sst"},     {FAULT_WRITE, "EIO", false, ".blob"},
+    {FAULT_WRITE, "EIO", false, "MANIFEST"}, {FAULT_WRITE, "KILL", false, ""},
+    {FAULT_FSYNC, "EIO", false, ""},         {FAULT_FSYNC, "EIO", true, ""},
+    {FAULT_FSYNC, "KILL", false, ""},        {FAULT_FDATASYNC, "EIO", false, ""},
+    {FAULT_FDATASYNC, "EIO", false, ".log"}, {FAULT_FDATASYNC, "ENOSPC", true, ".log"},
+    {FAULT_FDATASYNC, "KILL", false, ""},    {FAULT_OPEN, "EIO", false, ""},
+    {FAULT_OPEN, "EMFILE", false, ""},       {FAULT_OPEN, "ENOSPC", true, ""},
+    {FAULT_OPEN, "KILL", false, ""},         {FAULT_READ, "EIO", false, ""},
+    {FAULT_READ, "EIO", true, ""},           {FAULT_READ, "SHORT", true, ""},
+    {FAULT_RENAME, "EIO", false, ""},        {FAULT_RENAME, "KILL", false, ""},
+    {FAULT_UNLINK, "EIO", false, ""},        {FAULT_UNLINK, "KILL", false, ""},
+    {FAULT_TRUNCATE, "EIO", false, ""},      {FAULT_ALLOCATE, "ENOSPC", true, ""},
+    {FAULT_CLOSE, "EIO", false, ""},         {FAULT_MKDIR, "ENOSPC", false, ""},
 };
 #define KIND_COUNT RAG_COUNT_OF(KINDS)
 
@@ -73,6 +71,21 @@ static void run(harness *h, const char *plan) {
   }
 }
 
+// A store that does not open says why, in the words of the system.
+static void check_open_failure(harness *h) {
+  const char *text = h->open_failure;
+  if (text[0] == '\0' || strstr(text, "Input/output error") != NULL || strstr(text, "No space left") != NULL ||
+      strstr(text, "Too many open files") != NULL)
+    return;
+  harness_violation(h, "the store did not open and does not name the cause: %s", text);
+}
+
+// A call that fails of a write or a sync leaves the store in ERROR: nobody can say what reached the disk.
+static void check_error_state_reached(harness *h, const kind *k) {
+  if ((k->class == FAULT_WRITE || k->class == FAULT_FSYNC || k->class == FAULT_FDATASYNC) && h->failed > 0)
+    harness_violation(h, "a call failed and the store takes writes: %s", h->error_text);
+}
+
 // How many calls of each class a run makes on an empty folder, on files whose name has `part`.
 typedef struct call_counts {
   const char *part;
@@ -91,7 +104,7 @@ static uint64_t count_calls(harness *h, const kind *k) {
     if (h->acknowledged != THREADS * OPS)
       harness_violation(h, "%u writes without a fault: %s", h->acknowledged, h->error_text);
     known[i].part = k->part;
-    for (int class = 0; class < FAULT_CLASS_COUNT; class++) known[i].of[class] = atomic_load(&h->report->calls[class]);
+    for (int class = 0; class < FAULT_CLASS_COUNT; class ++) known[i].of[class] = atomic_load(&h->report->calls[class]);
   }
   return known[i].of[k->class];
 }
@@ -120,14 +133,17 @@ static void sweep_kind(harness *h, const kind *k, uint32_t runs, uint64_t end_ns
     if (!goes_on || i % CHAIN == 0) harness_fresh(h, THREADS);
     run(h, plan);
     count_run(h, &t);
+    check_open_failure(h);
+    check_error_state_reached(h, k);
     goes_on = h->violations == 0 && harness_power_cut(h, harness_random(h, 2) ? REPLAY_PREFIX : REPLAY_STRICT, true);
-    if (h->violations > 0) fprintf(stderr, "  with %s, at %s; %s %s\n", plan, h->report->first, h->open_failure, h->error_text);
+    if (h->violations > 0)
+      fprintf(stderr, "  with %s, at %s; %s %s\n", plan, h->report->first, h->open_failure, h->error_text);
   }
   h->extra_count = 1;
   printf("%-15s %-6s %-7s %-8s %6llu calls, %3u runs, %3u hit: %3u ERROR, %3u one call failed, %3u not opened, %3u "
          "unnoticed\n",
-         CLASSES[k->class], k->error, k->forever ? "forever" : "once", k->part, (unsigned long long)calls, t.runs, t.fired,
-         t.error_state, t.one_call, t.not_opened, t.unnoticed);
+         CLASSES[k->class], k->error, k->forever ? "forever" : "once", k->part, (unsigned long long)calls, t.runs,
+         t.fired, t.error_state, t.one_call, t.not_opened, t.unnoticed);
   fflush(stdout);
   total->runs += t.runs;
   total->fired += t.fired;

@@ -1,5 +1,5 @@
-// From the durable image to a folder: what a disk would hold (faultfs.h has the layout and the three modes). Runs in the
-// parent, when the process is gone, so nothing moves meanwhile.
+// From the durable image to a folder: what a disk would hold (faultfs.h has the layout and the three modes). Runs in
+// the parent, when the process is gone, so nothing moves meanwhile.
 //
 // A change of a folder that was never synced is one name that was put in, taken out or pointed elsewhere.
 #include "tests/fault/power/faultfs.h"
@@ -28,7 +28,7 @@ typedef struct names { // of one folder
     char kind; // 'f', 'd'
     unsigned long long inode;
     char name[256];
-  } *items;
+  } * items;
   size_t count;
 } names;
 

@@ -64,10 +64,8 @@ static rag_status run_put(const op *o, rag_write_result *result, rag_error *err)
     removed[i] = rag_slice_str(ids[OP_DOCS_MAX + i]);
   }
   rag_write write = {.branch = rag_slice_str(branch)};
-  rag_put put = {.documents = documents,
-                 .document_count = o->put_count,
-                 .delete_ids = removed,
-                 .delete_count = o->remove_count};
+  rag_put put = {
+      .documents = documents, .document_count = o->put_count, .delete_ids = removed, .delete_count = o->remove_count};
   return rag_kb_put(kb, &write, &put, result, NULL, err);
 }
 

@@ -254,6 +254,9 @@ static void equal_texts_share_their_embedding(void **state) {
   // A kb of another model shares nothing; the owner of a cached vector may go.
   rag_kb *apart = kb_test_create(f, "apart", "hash-64", 0);
   assert_int_equal(kb_test_put(apart, "y", "one and the same").chunks_reused, 0);
+  kb = kb_test_get(f, "docs"); // nor does it take away
+  assert_int_equal(kb_test_put(kb, "c", "one and the same").chunks_reused, 1);
+  rag_ref_drop(kb);
   rag_ref_drop(apart);
   rag_error err = {0};
   uint64_t job;

@@ -115,20 +115,20 @@ uint64_t rag_index_memory_bytes(const rag_index *index);
 // Text to terms, for documents and queries alike. An analyser reads a text and hands out its tokens in order.
 //
 // Positions. A text is a path of words at positions 0, 1, 2, ...: exactly one token on each, the path tokens. Length
-// for BM25 is their count, and a phrase is path terms on adjacent positions. Tokens flagged RAG_TOKEN_EXTRA stand beside
-// the path, for single-word matching only: phrases skip them, lengths do not count them. They come after the path
+// for BM25 is their count, and a phrase is path terms on adjacent positions. Tokens flagged RAG_TOKEN_EXTRA stand
+// beside the path, for single-word matching only: phrases skip them, lengths do not count them. They come after the path
 // token of their position, but a whole comes before it. So start offsets never descend.
 //
 // What is a word:
 //  1. Letters and digits; case, accents, width and other compatibility forms folded; stemmed by the language, unless
-//     there is a digit in it. An apostrophe between letters belongs to it and is dropped ("don't" is "dont"); French,
+//     a digit is in it. An apostrophe between letters belongs to it and is dropped ("don't" is "dont"); French,
 //     Italian and Catalan articles before one are words of their own ("l'avion").
 //  2. Numbers and versions keep points between digits ("3.14", "1.2.3", "v2.0" with the extra "2.0"); commas that group
 //     thousands are dropped. "C++", "C#" are words, with the extra "c".
-//  3. Words joined by _ - & . : @ / \ (no white space, a letter or digit on both sides) are a compound: its words stand on
-//     the path, and each whole of it is an extra on its first word's position, joiners dropped but between two digits.
-//     Joiners bind in the order _-& before . before :@ before /\, and each level gives its own whole: "src/main_loop.rs"
-//     is src main loop rs, with mainloop, mainlooprs, srcmainlooprs. So snake_case, kebab-case and snakecase meet. A
+//  3. Words joined by _ - & . : @ / \ (no white space, a letter or digit on both sides) are a compound: its words stand
+//     on the path, and each whole of it is an extra on its first word's position, joiners dropped but between two
+//     digits. Joiners bind in the order _-& before . before :@ before /\, and each level gives its own whole:
+//     "src/main_loop.rs" is src main loop rs, with mainloop, mainlooprs, srcmainlooprs. So snake_case, kebab-case and snakecase meet. A
 //     compound of more than 32 words has no wholes.
 //  4. A camelCase word is one position; its parts of two letters or more are extras there ("readFile": readfil with
 //     read, file), as people type such names in small letters too. Not in words of more than 64 bytes.
@@ -168,8 +168,8 @@ typedef struct rag_token {
   uint32_t flags; // RAG_TOKEN_*
 } rag_token;
 typedef bool (*rag_token_fn)(void *context, const rag_token *token); // false stops
-// Hands every token of the text to fn; it must not use the analyser. Bytes that are no UTF-8 end a word. Linear time, no
-// allocation. Errors: RAG_OUT_OF_RANGE (text too large), RAG_CANCELLED (fn stopped it).
+// Hands every token of the text to fn; it must not use the analyser. Bytes that are no UTF-8 end a word. Linear time,
+// no allocation. Errors: RAG_OUT_OF_RANGE (text too large), RAG_CANCELLED (fn stopped it).
 RAG_NODISCARD rag_status rag_analyzer_run(rag_analyzer *analyzer, rag_slice text, rag_token_fn fn, void *context);
 
 // A query, parsed. Its grammar: words; "quoted phrases"; +must and -not before a word or a phrase (after white space,

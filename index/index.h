@@ -116,8 +116,8 @@ uint64_t rag_index_memory_bytes(const rag_index *index);
 //
 // Positions. A text is a path of words at positions 0, 1, 2, ...: exactly one token on each, the path tokens. Length
 // for BM25 is their count, and a phrase is path terms on adjacent positions. Tokens flagged RAG_TOKEN_EXTRA stand
-// beside the path, for single-word matching only: phrases skip them, lengths do not count them. They come after the path
-// token of their position, but a whole comes before it. So start offsets never descend.
+// beside the path, for single-word matching only: phrases skip them, lengths do not count them. They come after the
+// path token of their position, but a whole comes before it. So start offsets never descend.
 //
 // What is a word:
 //  1. Letters and digits; case, accents, width and other compatibility forms folded; stemmed by the language, unless
@@ -128,8 +128,8 @@ uint64_t rag_index_memory_bytes(const rag_index *index);
 //  3. Words joined by _ - & . : @ / \ (no white space, a letter or digit on both sides) are a compound: its words stand
 //     on the path, and each whole of it is an extra on its first word's position, joiners dropped but between two
 //     digits. Joiners bind in the order _-& before . before :@ before /\, and each level gives its own whole:
-//     "src/main_loop.rs" is src main loop rs, with mainloop, mainlooprs, srcmainlooprs. So snake_case, kebab-case and snakecase meet. A
-//     compound of more than 32 words has no wholes.
+//     "src/main_loop.rs" is src main loop rs, with mainloop, mainlooprs, srcmainlooprs. So snake_case, snake-case and
+//     snakecase meet. A compound of more than 32 words has no wholes.
 //  4. A camelCase word is one position; its parts of two letters or more are extras there ("readFile": readfil with
 //     read, file), as people type such names in small letters too. Not in words of more than 64 bytes.
 //  5. Han, kana, Hangul, and Thai, Lao, Burmese, Khmer (a letter with its marks): each character stands with the one

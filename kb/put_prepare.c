@@ -12,6 +12,9 @@
 #include <stdio.h>
 
 #define EMBED_BATCH 256u
+// Bytes of a document's text that are searched for its own chunks. 65,536 chunks that are not in a text of 16 MiB would
+// take 1 TB; chunks in the order of the text take its size once. Past it, a chunk keeps a text of its own.
+#define CHUNK_SCAN_BYTES_MAX ((size_t)256 << 20)
 
 // ---------------------------------------------------------------------------------------------- validation
 
@@ -284,6 +287,7 @@ static rag_status take_chunks(rag_kb__put_op *op, rag_kb__prepared *document, ra
   const rag_document_input *in = document->input;
   size_t body_max = in->text.size;
   bool join = in->text.size == 0; // no text: the document's text is its chunks' texts
+  size_t scan_left = CHUNK_SCAN_BYTES_MAX;
   for (uint32_t i = 0; i < in->chunk_count; i++) body_max += in->chunks[i].text.size + 2;
   if (body_max > UINT32_MAX / 2)
     return rag_fail(err, RAG_INVALID_ARGUMENT, "the chunks of document '%.*s' are too large together",
@@ -298,8 +302,10 @@ static rag_status take_chunks(rag_kb__put_op *op, rag_kb__prepared *document, ra
     rag_kb__prepared_chunk *out = &document->chunks[i];
     out->metadata = chunk->metadata;
     const char *found = NULL;
-    if (chunk->text.size > 0 && !join && from < in->text.size)
+    if (chunk->text.size > 0 && !join && from < in->text.size && scan_left >= in->text.size - from) {
       found = memmem(in->text.data + from, in->text.size - from, chunk->text.data, chunk->text.size);
+      scan_left -= found != NULL ? (size_t)(found - in->text.data) - from : in->text.size - from;
+    }
     if (found != NULL) {
       out->start = (uint32_t)(found - in->text.data);
       from = out->start + 1; // chunks may overlap, but go forward

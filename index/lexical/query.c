@@ -158,7 +158,8 @@ static rag_status open_cursors(lex_context *context, lex_plan *plan, item *items
   if (!plan->cursors || !plan->buffers) return rag_fail_no_memory(err, words * sizeof(uint32_t));
   for (uint32_t i = 0; i < count; i++) {
     lex_cursor *cursor = &plan->cursors[plan->count];
-    cursor->scorer = (lex_scorer){.weight = (float)ldexp(items[i].scaled, plan->scale),
+    bool scored = items[i].occur != RAG_LEXICAL_MUST_NOT;
+    cursor->scorer = (lex_scorer){.weight = scored ? (float)ldexp(items[i].scaled, plan->scale) : 0,
                                   .a = (float)(k1 * (1 - b)),
                                   .b = (float)(k1 * b / mean)};
     open_cursor(context, plan, &items[i], cursor, plan->buffers + (size_t)plan->count * LEX_CURSOR_WORDS);

@@ -28,6 +28,8 @@
 #define GROUP 16u // sums of one flag
 #define GROUPS (LEX_PAGE / GROUP)
 #define HEAP_K_MAX 128u      // to here a heap, whose floor is always exact; above, a buffer of 2 k that is cut to k
+#define LOOK_UP_ALL_MIN 64u  // candidates from which on a whole list may be cheaper than looking each one up,
+#define LOOK_UP_ALL_SHARE 4u // and is where each of its blocks serves more than this many
 #define DEADLINE_WINDOWS 16u // between two looks at the clock
 
 typedef struct search {
@@ -251,10 +253,39 @@ static void candidates_of_sums(search *s, uint32_t others) {
   }
 }
 
+// The same for many candidates: the list is added up in the sums, and each candidate reads its own.
+static void look_up_all(search *s, lex_cursor *cursor, uint32_t start, uint32_t last, uint32_t after) {
+  uint32_t kept = 0, floor = floor_of(s), block = cursor->block, first = 0, count = 0;
+  bool must = cursor->occur == RAG_LEXICAL_MUST, scored = cursor->occur != RAG_LEXICAL_MUST_NOT;
+  while (next_block(s, cursor, &block, start, last, UINT32_MAX / 2, &first, &count)) {
+    const uint32_t *ordinals = cursor->ordinals + first;
+    for (uint32_t i = 0; i < count; i++) s->accumulators[ordinals[i] & (LEX_PAGE - 1)] = s->scores[i];
+  }
+  for (uint32_t i = 0; i < s->candidate_count; i++) {
+    uint32_t offset = s->offsets[i], score = s->accumulators[offset], sum = s->sums[i] + (scored ? score : 0);
+    if (score > 0 ? !scored : must) continue;
+    if (floor > 0 && sum + after <= floor) continue;
+    s->offsets[kept] = offset;
+    s->sums[kept++] = sum;
+  }
+  s->candidate_count = kept;
+  memset(s->accumulators, 0, sizeof s->accumulators);
+}
+
 // Looks a list up for every candidate and drops those that fail: that lack a MUST, that have a MUST_NOT, or that
 // cannot pass the floor with this list and `after`, the bounds of the lists that follow.
-static void look_up(search *s, lex_cursor *cursor, uint32_t bound, uint32_t after) {
-  uint32_t kept = 0, floor = floor_of(s);
+static void look_up(search *s, lex_cursor *cursor, uint32_t start, uint32_t last, uint32_t bound, uint32_t after) {
+  uint32_t kept = 0, floor = floor_of(s), blocks = 0;
+  if (s->candidate_count >= LOOK_UP_ALL_MIN) {
+    for (uint32_t i = cursor->block; i < cursor->block_count && blocks * LOOK_UP_ALL_SHARE < s->candidate_count; i++) {
+      if (lex_cursor_header(cursor, i)->first > last) break;
+      blocks++;
+    }
+    if (blocks * LOOK_UP_ALL_SHARE < s->candidate_count) {
+      look_up_all(s, cursor, start, last, after);
+      return;
+    }
+  }
   bool must = cursor->occur == RAG_LEXICAL_MUST, scored = cursor->occur != RAG_LEXICAL_MUST_NOT;
   for (uint32_t i = 0; i < s->candidate_count; i++) {
     uint32_t offset = s->offsets[i], ordinal = s->base + offset, sum = s->sums[i];
@@ -407,15 +438,15 @@ static uint32_t search_window(search *s, uint32_t start) {
     candidates_of(s, &plan->cursors[0], start, last, after + s->rest[0]);
     for (uint32_t i = 1; i < plan->musts && s->candidate_count > 0; i++) {
       after -= s->bound[i];
-      look_up(s, &plan->cursors[i], s->bound[i], after + s->rest[0]);
+      look_up(s, &plan->cursors[i], start, last, s->bound[i], after + s->rest[0]);
     }
   } else {
     gather_should(s, start, last, blocks, &from);
   }
   for (uint32_t i = from; i < s->should_count && s->candidate_count > 0; i++) {
-    if (s->bound[lead + i] > 0) look_up(s, &s->should[i], s->bound[lead + i], s->rest[i + 1]);
+    if (s->bound[lead + i] > 0) look_up(s, &s->should[i], start, last, s->bound[lead + i], s->rest[i + 1]);
   }
-  for (uint32_t i = plan->musts; i < lead && s->candidate_count > 0; i++) look_up(s, &plan->cursors[i], 0, 0);
+  for (uint32_t i = plan->musts; i < lead && s->candidate_count > 0; i++) look_up(s, &plan->cursors[i], start, last, 0, 0);
   for (uint32_t i = 0; i < s->candidate_count; i++) {
     if (s->sums[i] > 0) offer(s, s->base + s->offsets[i], s->sums[i]);
   }

@@ -503,6 +503,66 @@ static void dropped_refs_say_so(void **state) {
   rag_ref_drop(kb);
 }
 
+#define REVIVED 20
+
+typedef struct reviver {
+  rag_kb *kb;
+  int state[REVIVED], steps;
+} reviver;
+
+static const char *revived_text(int document, int state) {
+  static char text[64];
+  snprintf(text, sizeof text, "paper p%d is in state s%d", document, state); // no two with the same words
+  return text;
+}
+
+static void revive(void *ctx, const rag_job_info *info) {
+  reviver *r = ctx;
+  char id[8];
+  int document = (int)draw(REVIVED);
+  if (info->done == 0) return; // commits are still being dropped
+  r->steps++;
+  r->state[document] = (int)draw(2);
+  snprintf(id, sizeof id, "d%d", document);
+  kb_test_put(r->kb, id, revived_text(document, r->state[document]));
+}
+
+// After every batch a write takes back an older state of some document: where gc has not come by yet its rows are there,
+// are named by a new commit, and must stay.
+static void revived_rows_stay(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  reviver r = {.kb = kb_test_new(f)};
+  char id[8];
+  rag_kb__gc_batch = 1;
+  seed = 4711;
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < 2 * REVIVED; i++) {
+      snprintf(id, sizeof id, "d%d", i / 2);
+      r.state[i / 2] = i % 2;
+      kb_test_put(r.kb, id, revived_text(i / 2, i % 2));
+    }
+    uint64_t job = submit(r.kb, 1, 0);
+    OK(rag_jobs_run_foreground(f->jobs, revive, &r, &err));
+    kb_test_job(f, job);
+    for (int opened = 0; opened < 2; opened++) {
+      for (int i = 0; i < REVIVED; i++) {
+        snprintf(id, sizeof id, "d%d", i);
+        const char *text = kb_test_text(r.kb, "main", id);
+        assert_non_null(text);
+        assert_string_equal(text, revived_text(i, r.state[i]));
+        assert_string_equal(kb_test_search(r.kb, "main", revived_text(i, r.state[i]), 1), id);
+      }
+      rag_ref_drop(r.kb);
+      kb_test_reopen(f);
+      r.kb = kb_test_get(f, "docs");
+    }
+  }
+  assert_true(r.steps > REVIVED); // it came in between
+  rag_kb__gc_batch = 1024;
+  rag_ref_drop(r.kb);
+}
+
 typedef struct writer {
   rag_kb *kb;
   int number;
@@ -575,6 +635,7 @@ int main(void) {
       KB_TEST(histories_keep_their_versions),
       KB_TEST(merges_survive),
       KB_TEST(dropped_refs_say_so),
+      KB_TEST(revived_rows_stay),
       KB_TEST(writers_and_gc_cross),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

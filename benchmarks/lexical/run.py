@@ -173,7 +173,7 @@ def measure(name, texts_path, args):
     with open(queries_path, "w") as f:
         f.write("\n".join(make_queries(texts_path, args.queries)) + "\n")
     engines = [Ours(args.ours, texts_path, queries_path), Tantivy(texts_path, queries_path)]
-    if not args.no_bm25s:
+    if engines[0].build["texts"] <= args.bm25s_max:
         engines.append(Bm25s(texts_path, queries_path))
     out = {"set": name, "build": {e.name: e.build for e in engines}, "latency": []}
     for k in (10, 1000):
@@ -217,7 +217,7 @@ def main():
     a.add_argument("--out")
     a.add_argument("--queries", type=int, default=700)
     a.add_argument("--rounds", type=int, default=5)
-    a.add_argument("--no-bm25s", action="store_true")
+    a.add_argument("--bm25s-max", type=int, default=100_000, help="texts; it needs minutes and GB beyond")
     args = a.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as folder:

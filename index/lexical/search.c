@@ -30,6 +30,7 @@
 #define HEAP_K_MAX 128u      // to here a heap, whose floor is always exact; above, a buffer of 2 k that is cut to k
 #define LOOK_UP_ALL_MIN 64u  // candidates from which on a whole list may be cheaper than looking each one up,
 #define LOOK_UP_ALL_SHARE 4u // and is where each of its blocks serves more than this many
+#define SEED_SHARE 8u        // times k: postings that a first floor is looked for in
 #define DEADLINE_WINDOWS 16u // between two looks at the clock
 
 typedef struct search {
@@ -454,8 +455,35 @@ static uint32_t search_window(search *s, uint32_t start) {
   return last;
 }
 
+// A floor before the first window: k chunks score at least the k-th best that one list alone gives to some of its
+// chunks. Without, the first windows are looked at in full until k good chunks are found.
+static void seed_floor(search *s) {
+  lex_cursor *cursor = NULL;
+  uint32_t limit = SEED_SHARE * s->k, seen = 0;
+  for (uint32_t i = 0; i < s->should_count && !cursor; i++) {
+    if (s->should[i].postings >= s->k) cursor = &s->should[i];
+  }
+  // At k = 1,000 of 100,000 chunks the walk cost what it saved (measured: 0.48 ms either way); at k = 10 it saved 10%.
+  if (s->k > HEAP_K_MAX) return;
+  if (!s->prune || s->plan->musts + s->plan->nots > 0 || s->should_count < 2 || !cursor) return;
+  for (; cursor->block < cursor->block_count && seen < limit; cursor->block++) {
+    rag_lexical__cursor_load(cursor);
+    rag_lexical__cursor_load_tfs(cursor);
+    seen += cursor->count;
+    for (uint32_t i = 0; i < cursor->count; i++) {
+      uint32_t ordinal = cursor->ordinals[i], length1 = lex_length1(s->context->pages, ordinal);
+      if (length1 == 0 || !rag_bitmap_has(s->context->filter, ordinal)) continue;
+      offer(s, ordinal, lex_score(&cursor->scorer, cursor->tfs[i], length1 - 1));
+    }
+  }
+  rag_lexical__cursor_rewind(cursor);
+  s->floor -= s->floor > 0; // these chunks themselves are to be found again
+  s->key_count = 0;
+}
+
 static rag_status run(search *s, rag_error *err) {
   uint32_t at = 0;
+  seed_floor(s);
   for (uint32_t windows = 0; next_start(s, at, &at); windows++) {
     if (windows % DEADLINE_WINDOWS == 0) RAG_TRY(rag_lexical__check_deadline(s->context, err));
     // The filter may have led past where the lists end; then the bounds are 0, and the next start is found.

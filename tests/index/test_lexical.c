@@ -273,6 +273,37 @@ static void test_answers_do_not_move(void **state) {
   corpus_free(&c);
 }
 
+// A block that cannot pass the floor ends in one window and the next one begins in another: what is skipped ends there.
+static void test_skipping_stops_at_the_next_block(void **state) {
+  (void)state;
+  enum { BLOCK = 128, LENGTH = 8 };
+  static const uint32_t first[] = {0, 8192, 16384}, tf[] = {2, 1, 5};
+  rag_lexical *lexical = create(1, false);
+  rag_slice words[3][LENGTH];
+  static rag_lexical_chunk chunks[3 * BLOCK];
+  for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t j = 0; j < LENGTH; j++) words[i][j] = rag_slice_str(j < tf[i] ? "x" : "filler");
+    for (uint32_t j = 0; j < BLOCK; j++) {
+      chunks[i * BLOCK + j] = (rag_lexical_chunk){.ordinal = first[i] + j, .text = words[i], .text_count = LENGTH};
+    }
+  }
+  assert_int_equal(rag_lexical_append(lexical, chunks, 3 * BLOCK, NULL), RAG_OK);
+  rag_lexical_view *view = rag_lexical_pin(lexical);
+  rag_lexical_version *version = version_of(view, rag_lexical_view_present(view), NULL);
+  rag_lexical_clause clause = {.weight = 1, .term_count = 1, .terms = &words[0][0]};
+  rag_lexical_query query = {.clauses = &clause, .clause_count = 1, .k = 1};
+  rag_lexical_hit hit;
+  rag_lexical_plan plan;
+  uint32_t count = 0;
+  assert_int_equal(rag_lexical_search(view, version, &query, &hit, &count, &plan, NULL), RAG_OK);
+  assert_int_equal(count, 1);
+  assert_int_equal(hit.ordinal, first[2]);
+  assert_int_equal(plan.windows_skipped, 1); // the second block's, and not more
+  rag_ref_drop(version);
+  rag_ref_drop(view);
+  rag_lexical_destroy(lexical);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_words_equal_the_oracle),
@@ -280,6 +311,7 @@ int main(void) {
       cmocka_unit_test(test_many_versions),
       cmocka_unit_test(test_any_order_and_removal),
       cmocka_unit_test(test_answers_do_not_move),
+      cmocka_unit_test(test_skipping_stops_at_the_next_block),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

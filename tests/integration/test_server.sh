@@ -58,6 +58,7 @@ try 0 "$ragctl" --data data get docs a --text
 same "$(cat out)" 'alpha: the first letter' 'after a kill, with a stale endpoint file'
 
 # --- a second signal ends a drain at once
+: >ragd.log # the wait below is for this daemon's line: two signals that come as one are one
 start data --drain-timeout-s 3600
 mkfifo hold
 curl -sS -T hold -X POST "$url/v1/kbs/docs/documents:import" -H 'Content-Type: application/x-ndjson' \

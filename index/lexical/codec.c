@@ -93,7 +93,9 @@ static inline __attribute__((always_inline)) void unpack(const uint8_t *in, uint
 }
 
 #define CASE(n)                                                                                                        \
-  case n: unpack(in, n, sum, start, out); break;
+  case n:                                                                                                              \
+    unpack(in, n, sum, start, out);                                                                                    \
+    break;
 #define CASES(x) CASE(x) CASE(x + 1) CASE(x + 2) CASE(x + 3) CASE(x + 4) CASE(x + 5) CASE(x + 6) CASE(x + 7)
 #define DEFINE_UNPACK(name, with_sum)                                                                                  \
   static void name(const uint8_t *in, uint32_t bits, uint32_t start, uint32_t *out) {                                  \
@@ -104,7 +106,8 @@ static inline __attribute__((always_inline)) void unpack(const uint8_t *in, uint
       CASES(9)                                                                                                         \
       CASES(17)                                                                                                        \
       CASES(25)                                                                                                        \
-    default: RAG_ASSERT(bits == 0);                                                                                    \
+    default:                                                                                                           \
+      RAG_ASSERT(bits == 0);                                                                                           \
     }                                                                                                                  \
   }
 DEFINE_UNPACK(unpack_sums, true)
@@ -215,8 +218,8 @@ static void score_run_portable(const lex_scorer *scorer, const uint32_t *ordinal
 #if defined(__x86_64__)
 // Eight lanes, and the lengths by one gather. The same operations, so the same bits.
 static __attribute__((target("avx2"))) void score_run_avx2(const lex_scorer *scorer, const uint32_t *ordinals,
-                                                           const uint32_t *tfs, uint32_t count,
-                                                           const uint32_t *length1, uint32_t *out) {
+                                                           const uint32_t *tfs, uint32_t count, const uint32_t *length1,
+                                                           uint32_t *out) {
   const __m256 weight = _mm256_set1_ps(scorer->weight), a = _mm256_set1_ps(scorer->a), b = _mm256_set1_ps(scorer->b);
   const __m256i low = _mm256_set1_epi32((int)(LEX_PAGE - 1)), one = _mm256_set1_epi32(1);
   uint32_t i = 0;
@@ -234,7 +237,8 @@ static __attribute__((target("avx2"))) void score_run_avx2(const lex_scorer *sco
 #endif
 
 static void (*score_run)(const lex_scorer *scorer, const uint32_t *ordinals, const uint32_t *tfs, uint32_t count,
-                         const uint32_t *length1, uint32_t *out) = score_run_portable; // immutable after the constructor
+                         const uint32_t *length1,
+                         uint32_t *out) = score_run_portable; // immutable after the constructor
 
 #if defined(__x86_64__)
 static __attribute__((constructor)) void choose_score_run(void) {

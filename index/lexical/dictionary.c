@@ -222,8 +222,8 @@ static int compare_terms(const void *a, const void *b, void *arg) {
 static void merge(const lex_dictionary *dictionary, const uint32_t *a, uint32_t a_count, const uint32_t *b,
                   uint32_t b_count, uint32_t *out) {
   for (uint32_t i = 0, j = 0; i < a_count || j < b_count;) {
-    bool take_a = j == b_count ||
-                  (i < a_count && rag_slice_compare(text_of(dictionary, a[i]), text_of(dictionary, b[j])) < 0);
+    bool take_a =
+        j == b_count || (i < a_count && rag_slice_compare(text_of(dictionary, a[i]), text_of(dictionary, b[j])) < 0);
     *out++ = take_a ? a[i++] : b[j++];
   }
 }

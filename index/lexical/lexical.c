@@ -6,8 +6,8 @@
 //      (Terms that it brought stay in the dictionary, without postings.)
 //   3. A row's length and sequence are written before the first posting of the row can be met.
 //   4. Garbage is freed when the views that could have met it are gone: see lexical_internal.h.
-// Threads: create, append, remove and destroy are the one writer's; pin and stats are anyone's and lock-free; what takes
-// a view is anyone's who pinned it.
+// Threads: create, append, remove and destroy are the one writer's; pin and stats are anyone's and lock-free; what
+// takes a view is anyone's who pinned it.
 #include "index/lexical/lexical_internal.h"
 
 #define REBUILD_SHARE 5u // removed rows may be a fifth of all that the lists hold, and REBUILD_ROWS_MIN
@@ -256,7 +256,8 @@ static uint32_t next_stamp(rag_lexical *lexical) {
 static rag_status grow(void *array, uint32_t *capacity, uint32_t count, size_t size, rag_error *err) {
   void *old, *fresh;
   if (count < *capacity) return RAG_OK;
-  if (count > UINT32_MAX / 4) return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "too many postings: append fewer chunks at once");
+  if (count > UINT32_MAX / 4)
+    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "too many postings: append fewer chunks at once");
   uint32_t wanted = RAG_MAX(256u, count * 2);
   memcpy(&old, array, sizeof old);
   fresh = rag_realloc_array(old, wanted, size);

@@ -26,13 +26,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LEX_BLOCK 128u                // postings of a sealed block: 32 vectors of 4 lanes
-#define LEX_PAGE_SHIFT 12u            // chunks of a page, and ordinals of a search's window: 4,096, so that the
+#define LEX_BLOCK 128u                  // postings of a sealed block: 32 vectors of 4 lanes
+#define LEX_PAGE_SHIFT 12u              // chunks of a page, and ordinals of a search's window: 4,096, so that the
 #define LEX_PAGE (1u << LEX_PAGE_SHIFT) // window's lengths and sums (16 KiB each) stay in the first-level cache
-#define LEX_FRONT 4u                  // (tf, length) pairs that bound a block
-#define LEX_SEGMENTS 22u              // of arrays by term: 1,024, 1,024, 2,048, ... so that no term ever moves
+#define LEX_FRONT 4u                    // (tf, length) pairs that bound a block
+#define LEX_SEGMENTS 22u                // of arrays by term: 1,024, 1,024, 2,048, ... so that no term ever moves
 #define LEX_SEGMENT_FIRST_SHIFT 10u
-#define LEX_TF_MAX 0x0fffffffu        // RAG_LEXICAL_CHUNK_TERMS_MAX * RAG_LEXICAL_TITLE_WEIGHT_MAX: fits an int32
+#define LEX_TF_MAX 0x0fffffffu // RAG_LEXICAL_CHUNK_TERMS_MAX * RAG_LEXICAL_TITLE_WEIGHT_MAX: fits an int32
 #define LEX_NO_TERM UINT32_MAX
 
 // ---------------------------------------------------------------------------------------------- memory
@@ -64,7 +64,7 @@ typedef struct lex_shared {
   _Atomic uint64_t dictionary_bytes;
   _Atomic uint64_t postings;
   _Atomic uint64_t rebuilds;
-  lex_retired leftover;   // the writer's alone: what a failed append replaced, for the next epoch
+  lex_retired leftover;       // the writer's alone: what a failed append replaced, for the next epoch
   lex_dictionary *dictionary; // owned
 } lex_shared;
 
@@ -76,7 +76,7 @@ void rag_lexical__free(lex_shared *shared, _Atomic uint64_t *sum, void *p, size_
 // Memory that readers of older views may be on, in the order of views. Freed when this epoch's views and all earlier
 // ones are gone: each epoch holds a reference on the next.
 typedef struct lex_epoch {
-  _Atomic uint64_t refs; // atomic: acq_rel on the way down, as rag_ref
+  _Atomic uint64_t refs;  // atomic: acq_rel on the way down, as rag_ref
   struct lex_epoch *next; // written once by the writer, who holds a reference then
   lex_shared *shared;     // owned reference
   lex_garbage *items;     // likewise; owned
@@ -240,7 +240,7 @@ struct rag_lexical_version {
   rag_lexical_version *root; // owned reference; NULL: this is a root
   rag_bitmap *added;         // live without root->live, and the other way round; owned references
   rag_bitmap *removed;
-  uint32_t df_slots; // a power of two
+  uint32_t df_slots;     // a power of two
   _Atomic uint64_t df[]; // (term + 1) << 32 | df; 0: free. Written once each, relaxed: the word is all there is
 };
 uint32_t rag_lexical__df(const rag_lexical_view *view, const rag_lexical_version *version, uint32_t term);
@@ -286,11 +286,11 @@ typedef struct lex_cursor {
   uint32_t block;          // where the cursor stands; block_count: at the end
   uint32_t loaded;         // the block whose ordinals are at hand; UINT32_MAX: none
   uint32_t tfs_loaded;
-  uint32_t count;          // postings of the loaded block
-  uint32_t at;             // a position in it; all before it were passed
-  uint32_t bound_block;    // whose bound is `bound`; UINT32_MAX: none
+  uint32_t count;       // postings of the loaded block
+  uint32_t at;          // a position in it; all before it were passed
+  uint32_t bound_block; // whose bound is `bound`; UINT32_MAX: none
   uint32_t bound;
-  uint32_t bound_max;      // of the whole list
+  uint32_t bound_max;       // of the whole list
   const uint32_t *ordinals; // of the loaded block
   const uint32_t *tfs;
   lex_scorer scorer;

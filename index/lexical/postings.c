@@ -318,8 +318,7 @@ void rag_lexical__change_cancel(lex_core *core, lex_change *change) {
                .blocks_owned = !old || old->blocks != change->list->blocks,
                .head = change->shared_head};
   builder_cancel(&b);
-  rag_lexical__free(core->shared, &core->shared->postings_bytes, change->list,
-                    list_bytes(change->list->tail_capacity));
+  rag_lexical__free(core->shared, &core->shared->postings_bytes, change->list, list_bytes(change->list->tail_capacity));
   change->list = NULL;
 }
 

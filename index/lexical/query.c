@@ -19,7 +19,8 @@ typedef struct item {
 static rag_status check_clause(const rag_lexical_clause *clause, const lex_context *context, uint32_t *terms,
                                rag_error *err) {
   bool phrase = clause->kind == RAG_LEXICAL_PHRASE;
-  if ((unsigned)clause->kind > (unsigned)RAG_LEXICAL_PREFIX || (unsigned)clause->occur > (unsigned)RAG_LEXICAL_MUST_NOT) {
+  if ((unsigned)clause->kind > (unsigned)RAG_LEXICAL_PREFIX ||
+      (unsigned)clause->occur > (unsigned)RAG_LEXICAL_MUST_NOT) {
     return rag_fail(err, RAG_INVALID_ARGUMENT, "there is no clause of kind %d that occurs as %d", (int)clause->kind,
                     (int)clause->occur);
   }

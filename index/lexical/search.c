@@ -39,9 +39,9 @@ typedef struct search {
   lex_cursor *should; // of plan->cursors
   uint32_t should_count;
   bool prune;
-  bool sparse;            // the filter leaves few chunks in the mean window
-  uint32_t floor;         // scores up to it are of no use; 0: all are of use
-  const uint64_t *filter; // the window's 64 words
+  bool sparse;             // the filter leaves few chunks in the mean window
+  uint32_t floor;          // scores up to it are of no use; 0: all are of use
+  const uint64_t *filter;  // the window's 64 words
   const uint32_t *length1; // the window's page
   uint32_t base;           // the window's first ordinal
   uint32_t candidate_count;
@@ -51,8 +51,8 @@ typedef struct search {
   uint32_t *bound; // by cursor: in this window
   uint32_t *rest;  // rest[i]: the sum of the bounds of SHOULD i and after
   uint32_t scores[LEX_BLOCK];
-  uint32_t offsets[LEX_PAGE]; // candidates: offsets in the window, ascending
-  uint32_t sums[LEX_PAGE];    // and their scores
+  uint32_t offsets[LEX_PAGE];                   // candidates: offsets in the window, ascending
+  uint32_t sums[LEX_PAGE];                      // and their scores
   _Alignas(16) uint32_t accumulators[LEX_PAGE]; // 0 between windows
   _Alignas(8) uint8_t flags[GROUPS];            // likewise: the group has a posting
 } search;
@@ -60,8 +60,7 @@ typedef struct search {
 rag_status rag_lexical__check_deadline(const lex_context *context, rag_error *err) {
   uint64_t deadline = context->query->deadline_ns;
   if (deadline == 0 || rag_clock_monotonic_ns() < deadline) return RAG_OK;
-  return rag_fail(err, RAG_DEADLINE_EXCEEDED,
-                  "the search ran past its deadline: allow more time, or send fewer words");
+  return rag_fail(err, RAG_DEADLINE_EXCEEDED, "the search ran past its deadline: allow more time, or send fewer words");
 }
 
 // ---------------------------------------------------------------------------------------------- top k
@@ -143,8 +142,8 @@ static uint32_t finish(search *s, rag_lexical_hit *hits) {
   }
   const uint64_t *sorted = sort_keys(s->keys, s->keys + s->k, s->key_count);
   for (uint32_t i = 0; i < s->key_count; i++) {
-    hits[i] = (rag_lexical_hit){.score = ldexp((double)(sorted[i] >> 32), -s->plan->scale),
-                                .ordinal = ~(uint32_t)sorted[i]};
+    hits[i] =
+        (rag_lexical_hit){.score = ldexp((double)(sorted[i] >> 32), -s->plan->scale), .ordinal = ~(uint32_t)sorted[i]};
   }
   return s->key_count;
 }
@@ -171,8 +170,8 @@ static uint32_t score_block(search *s, lex_cursor *cursor, uint32_t start, uint3
   rag_lexical__cursor_load_tfs(cursor);
   const lex_block *header = lex_cursor_header(cursor, cursor->block);
   uint32_t from = header->first >= start ? 0 : rag_lexical__lower_bound(cursor->ordinals, 0, cursor->count, start);
-  uint32_t to = header->last <= last ? cursor->count
-                                     : rag_lexical__lower_bound(cursor->ordinals, from, cursor->count, last + 1);
+  uint32_t to =
+      header->last <= last ? cursor->count : rag_lexical__lower_bound(cursor->ordinals, from, cursor->count, last + 1);
   rag_lexical__score_run(&cursor->scorer, cursor->ordinals + from, cursor->tfs + from, to - from, s->length1,
                          s->scores);
   s->context->plan.postings_scored += to - from;
@@ -292,8 +291,7 @@ static void look_up(search *s, lex_cursor *cursor, uint32_t start, uint32_t last
     uint32_t offset = s->offsets[i], ordinal = s->base + offset, sum = s->sums[i];
     bool has = false;
     if (floor > 0 && sum + bound + after <= floor) continue;
-    if (rag_lexical__cursor_block(cursor, ordinal) &&
-        lex_cursor_header(cursor, cursor->block)->first <= ordinal) {
+    if (rag_lexical__cursor_block(cursor, ordinal) && lex_cursor_header(cursor, cursor->block)->first <= ordinal) {
       if (scored && floor > 0 && sum + rag_lexical__cursor_bound(cursor, cursor->block) + after <= floor) continue;
       rag_lexical__cursor_load(cursor);
       cursor->at = rag_lexical__lower_bound(cursor->ordinals, cursor->at, cursor->count, ordinal);
@@ -430,8 +428,8 @@ static uint32_t search_window(search *s, uint32_t start) {
   if (!page) return last; // the version has rows that were removed since: what is left of it is searched
   s->context->plan.windows++;
   s->length1 = page->length1;
-  s->filter = rag_bitmap_block(s->context->filter, start / RAG_BITMAP_BLOCK_BITS, NULL) +
-              s->base % RAG_BITMAP_BLOCK_BITS / 64;
+  s->filter =
+      rag_bitmap_block(s->context->filter, start / RAG_BITMAP_BLOCK_BITS, NULL) + s->base % RAG_BITMAP_BLOCK_BITS / 64;
   s->candidate_count = 0;
   uint32_t from = 0;
   if (plan->musts > 0) {
@@ -447,7 +445,8 @@ static uint32_t search_window(search *s, uint32_t start) {
   for (uint32_t i = from; i < s->should_count && s->candidate_count > 0; i++) {
     if (s->bound[lead + i] > 0) look_up(s, &s->should[i], start, last, s->bound[lead + i], s->rest[i + 1]);
   }
-  for (uint32_t i = plan->musts; i < lead && s->candidate_count > 0; i++) look_up(s, &plan->cursors[i], start, last, 0, 0);
+  for (uint32_t i = plan->musts; i < lead && s->candidate_count > 0; i++)
+    look_up(s, &plan->cursors[i], start, last, 0, 0);
   for (uint32_t i = 0; i < s->candidate_count; i++) {
     if (s->sums[i] > 0) offer(s, s->base + s->offsets[i], s->sums[i]);
   }

@@ -56,8 +56,8 @@ static void check_version(const corpus *c, const rag_lexical_view *view, const r
       check_hits(hits, count, want, want_count);
       assert_false(plan.prefix_truncated);
     }
-    rag_lexical_clause word = {.kind = RAG_LEXICAL_TERM, .terms = &c->slices[random_word(random, c->words)],
-                               .term_count = 1};
+    rag_lexical_clause word = {
+        .kind = RAG_LEXICAL_TERM, .terms = &c->slices[random_word(random, c->words)], .term_count = 1};
     assert_int_equal(rag_lexical_version_df(view, version, word.terms[0]), oracle_df(c, live, &word));
     rag_ref_drop(filter);
   }
@@ -204,7 +204,7 @@ static void test_any_order_and_removal(void **state) {
     rag_lexical_version *version = version_of(view, rag_lexical_view_present(view), old);
     check_version(&c, view, version, 15, false, &random);
     check_version(&c, pinned, old, 5, false, &random); // what was pinned before sees all
-    if (round % 3 == 1) { // some come back
+    if (round % 3 == 1) {                              // some come back
       uint32_t count = 0;
       for (uint32_t i = 0; i < CHUNKS; i++) {
         if (rag_bitmap_has(gone, c.chunks[i].ordinal) && i % 2) which[count++] = i;
@@ -306,12 +306,9 @@ static void test_skipping_stops_at_the_next_block(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_words_equal_the_oracle),
-      cmocka_unit_test(test_operators_equal_the_oracle),
-      cmocka_unit_test(test_many_versions),
-      cmocka_unit_test(test_any_order_and_removal),
-      cmocka_unit_test(test_answers_do_not_move),
-      cmocka_unit_test(test_skipping_stops_at_the_next_block),
+      cmocka_unit_test(test_words_equal_the_oracle), cmocka_unit_test(test_operators_equal_the_oracle),
+      cmocka_unit_test(test_many_versions),          cmocka_unit_test(test_any_order_and_removal),
+      cmocka_unit_test(test_answers_do_not_move),    cmocka_unit_test(test_skipping_stops_at_the_next_block),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,8 +27,9 @@ static uint32_t answer(rag_lexical *lexical, const corpus *c, rag_lexical_hit *h
   uint32_t count = 0, want_count;
   assert_int_equal(rag_lexical_search(view, version, &query, hits, &count, NULL, NULL), RAG_OK);
   rag_lexical_hit *want = calloc(c->count + 2000, sizeof *want);
-  want_count = rag_bitmap_count(rag_lexical_view_present(view)) ? oracle_search(c, rag_lexical_view_present(view),
-                                                                                &query, want) : 0;
+  want_count = rag_bitmap_count(rag_lexical_view_present(view))
+                   ? oracle_search(c, rag_lexical_view_present(view), &query, want)
+                   : 0;
   assert_int_equal(count, want_count);
   for (uint32_t i = 0; i < count; i++) {
     assert_true(hits[i].ordinal == want[i].ordinal && hits[i].score == want[i].score);
@@ -79,9 +80,8 @@ static void test_every_failed_allocation_changes_nothing(void **state) {
     uint32_t before = answer(lexical, &c, hits), tries = 0;
     for (uint64_t n = 1;; n += 1 + tries++ / 40 * 7) { // each of the first allocations, then every now and then
       rag_alloc_fail_after(n);
-      rag_status status = steps[s].removal
-                              ? rag_lexical_remove(lexical, set, NULL)
-                              : corpus_append(lexical, &c, steps[s].first, steps[s].count, NULL);
+      rag_status status = steps[s].removal ? rag_lexical_remove(lexical, set, NULL)
+                                           : corpus_append(lexical, &c, steps[s].first, steps[s].count, NULL);
       bool failed = rag_alloc_has_failed();
       rag_alloc_fail_after(0);
       if (status == RAG_OK) {

@@ -14,7 +14,8 @@
 
 #define RAG_API_BODY_BYTES_MAX_DEFAULT (32u << 20)
 #define RAG_API_TARGET_BYTES_MAX 8192u
-#define RAG_API_MESSAGE_EXPANSION_MAX 64u // decoded message bytes per body byte are bounded by a cap, see api/codec_proto.c
+#define RAG_API_MESSAGE_EXPANSION_MAX                                                                                  \
+  64u // decoded message bytes per body byte are bounded by a cap, see api/codec_proto.c
 
 typedef struct rag_api rag_api; // thread-safe
 
@@ -36,13 +37,13 @@ bool rag_api_has_keys(rag_api *api); // at least one API key exists: requests mu
 // ---------------------------------------------------------------------------------------------- one request
 
 typedef struct rag_api_request { // everything borrowed for the call
-  const char *method;      // "GET"
-  const char *target;      // raw, still percent-encoded, with the query: "/v1/kbs/a%2Fb?at=main"
-  const char *content_type; // or NULL
+  const char *method;            // "GET"
+  const char *target;            // raw, still percent-encoded, with the query: "/v1/kbs/a%2Fb?at=main"
+  const char *content_type;      // or NULL
   const char *accept;
   const char *authorization;
   const char *idempotency_key;
-  const char *timeout_ms;   // connect-timeout-ms, or NULL
+  const char *timeout_ms; // connect-timeout-ms, or NULL
   rag_slice body;
   uint64_t deadline_ns; // monotonic; 0: none
   bool trusted;         // in process: no authentication, admin

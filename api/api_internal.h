@@ -60,7 +60,12 @@ RAG_NODISCARD rag_status rag_api__inline_json(const ProtobufCFieldDescriptor *fi
 
 // ---------------------------------------------------------------------------------------------- keys and roles
 
-typedef enum rag_role { RAG_ROLE_NONE = 0, RAG_ROLE_READ = 1, RAG_ROLE_WRITE = 2, RAG_ROLE_ADMIN = 3 } rag_role; // pinned
+typedef enum rag_role {
+  RAG_ROLE_NONE = 0,
+  RAG_ROLE_READ = 1,
+  RAG_ROLE_WRITE = 2,
+  RAG_ROLE_ADMIN = 3
+} rag_role; // pinned
 typedef struct rag_api__principal {
   rag_role role;
   char key_id[24];          // "" when no key is asked for
@@ -79,11 +84,11 @@ typedef struct rag_call {
   rag_slice idempotency_key;
   rag_digest request_digest;
   uint64_t deadline_ns;
-  rag_buf *details;     // a handler that fails may put a JSON object here (conflicts)
-  rag_ref *pins[4];     // references that the response borrows from; dropped once it is encoded
+  rag_buf *details; // a handler that fails may put a JSON object here (conflicts)
+  rag_ref *pins[4]; // references that the response borrows from; dropped once it is encoded
   void (*unpin[4])(void *);
   void *unpin_arg[4];
-  bool may_not_wait;  // on a network thread: work that takes long sets wants_worker and returns RAG_UNAVAILABLE
+  bool may_not_wait; // on a network thread: work that takes long sets wants_worker and returns RAG_UNAVAILABLE
   bool wants_worker;
   bool out_of_memory; // a copy into the arena failed (rag_api__text): the answer is RAG_RESOURCE_EXHAUSTED
 } rag_call;
@@ -103,13 +108,13 @@ typedef struct rag_route {
   const char *name;          // for logs and metrics: "Documents/PutDocuments"
   const char *service, *rpc; // "Documents", "PutDocuments"; "" "": REST only
   const char *method;        // REST: "POST"
-  const char *path;          // "/v1/kbs/{kb}/documents"; a parameter is one path segment, percent-decoded after routing;
-                             // "{id}:pause" ends a segment with a verb
+  const char *path; // "/v1/kbs/{kb}/documents"; a parameter is one path segment, percent-decoded after routing;
+                    // "{id}:pause" ends a segment with a verb
   const ProtobufCMessageDescriptor *request, *response; // NULL, NULL: stream or plain
   rag_handler_fn handler;
   rag_role role; // least role; RAG_ROLE_NONE: open to all (health)
   rag_api_lane lane;
-  const char *summary; // for OpenAPI and ragctl
+  const char *summary;  // for OpenAPI and ragctl
   rag_plain_fn plain;   // instead of handler
   rag_stream_fn stream; // instead of handler
 } rag_route;

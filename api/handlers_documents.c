@@ -7,7 +7,7 @@
 #define PATCH_TRIES_MAX 8u
 // A page of documents with their texts ends early when it holds so much.
 #define LIST_TEXT_BYTES_MAX ((size_t)32 << 20)
-#define LIST_STEP 256u // documents pinned at once
+#define LIST_STEP 256u                            // documents pinned at once
 #define INLINE_TEXT_BYTES_MAX ((size_t)256 << 10) // copying and escaping more takes over a millisecond
 
 // ---------------------------------------------------------------------------------------------- input

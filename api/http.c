@@ -179,8 +179,7 @@ static enum MHD_Result queue(http_connection *c, struct MHD_Response *answer) {
   c->stage = HTTP_STAGE_ANSWERED;
   http_enter(c, HTTP_SENDING, rag_clock_monotonic_ns());
   enum MHD_Result result = MHD_NO;
-  if (add_headers(c, answer))
-    result = MHD_queue_response(c->mhd, (unsigned)c->response.http_status, answer);
+  if (add_headers(c, answer)) result = MHD_queue_response(c->mhd, (unsigned)c->response.http_status, answer);
   MHD_destroy_response(answer);
   return result;
 }
@@ -209,12 +208,18 @@ static enum MHD_Result queue_flow(http_connection *c) {
 
 static const char *reason(int http_status) {
   switch (http_status) {
-  case MHD_HTTP_BAD_REQUEST: return "Bad Request";
-  case MHD_HTTP_NOT_FOUND: return "Not Found";
-  case MHD_HTTP_CONFLICT: return "Conflict";
-  case 413: return "Content Too Large";
-  case MHD_HTTP_SERVICE_UNAVAILABLE: return "Service Unavailable";
-  default: return "Error";
+  case MHD_HTTP_BAD_REQUEST:
+    return "Bad Request";
+  case MHD_HTTP_NOT_FOUND:
+    return "Not Found";
+  case MHD_HTTP_CONFLICT:
+    return "Conflict";
+  case 413:
+    return "Content Too Large";
+  case MHD_HTTP_SERVICE_UNAVAILABLE:
+    return "Service Unavailable";
+  default:
+    return "Error";
   }
 }
 
@@ -284,14 +289,10 @@ static const struct {
   const char *name;
   size_t size;
 } header_names[HEADER_COUNT] = {
-    [HEADER_CONTENT_TYPE] = {"content-type", 12},
-    [HEADER_ACCEPT] = {"accept", 6},
-    [HEADER_AUTHORIZATION] = {"authorization", 13},
-    [HEADER_IDEMPOTENCY_KEY] = {"idempotency-key", 15},
-    [HEADER_TIMEOUT] = {"connect-timeout-ms", 18},
-    [HEADER_REQUEST_ID] = {"x-request-id", 12},
-    [HEADER_CONTENT_LENGTH] = {"content-length", 14},
-    [HEADER_TRANSFER_ENCODING] = {"transfer-encoding", 17},
+    [HEADER_CONTENT_TYPE] = {"content-type", 12},     [HEADER_ACCEPT] = {"accept", 6},
+    [HEADER_AUTHORIZATION] = {"authorization", 13},   [HEADER_IDEMPOTENCY_KEY] = {"idempotency-key", 15},
+    [HEADER_TIMEOUT] = {"connect-timeout-ms", 18},    [HEADER_REQUEST_ID] = {"x-request-id", 12},
+    [HEADER_CONTENT_LENGTH] = {"content-length", 14}, [HEADER_TRANSFER_ENCODING] = {"transfer-encoding", 17},
 };
 
 typedef struct headers {
@@ -380,8 +381,9 @@ static bool check_head(http_connection *c, const headers *found) {
     return false;
   }
   if (!c->request.target || !sane_target(c->request.target, c->options)) {
-    REFUSE(c, RAG_INVALID_ARGUMENT, 0, "the request target must begin with / and hold neither spaces, control characters "
-                                       "nor bytes over 0x7e; percent-encode them");
+    REFUSE(c, RAG_INVALID_ARGUMENT, 0,
+           "the request target must begin with / and hold neither spaces, control characters "
+           "nor bytes over 0x7e; percent-encode them");
     return false;
   }
   for (size_t i = 0; i < RAG_COUNT_OF(single); i++) {
@@ -395,8 +397,8 @@ static bool check_head(http_connection *c, const headers *found) {
 static void admit(http_connection *c) {
   rag_server *server = c->thread->server;
   if (strcmp(c->request.target, "*") == 0) { // the server as a whole; check_head lets it pass for OPTIONS alone
-    c->response = (rag_api_response){.http_status = MHD_HTTP_NO_CONTENT,
-                                     .allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"};
+    c->response =
+        (rag_api_response){.http_status = MHD_HTTP_NO_CONTENT, .allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"};
     refuse(c);
     return;
   }
@@ -500,14 +502,12 @@ static void pool_task(void *arg) {
   http_connection *c = arg;
   rag_server *server = c->thread->server;
   atomic_fetch_sub_explicit(&rag_api__server.pool_queued, 1, memory_order_relaxed);
-  if (atomic_load(&server->stopping))
-    http_error(c, RAG_UNAVAILABLE, 0, "the server is stopping");
+  if (atomic_load(&server->stopping)) http_error(c, RAG_UNAVAILABLE, 0, "the server is stopping");
   else if (atomic_load_explicit(&c->gone, memory_order_relaxed))
     http_error(c, RAG_CANCELLED, 499, "the client has left");
   else if (rag_clock_monotonic_ns() > c->request.deadline_ns)
     http_error(c, RAG_DEADLINE_EXCEEDED, 0, "the request waited for a worker past its deadline");
-  else
-    rag_api_handle(server->api, &c->request, c->arena, &c->response);
+  else rag_api_handle(server->api, &c->request, c->arena, &c->response);
   atomic_store_explicit(&c->worker_done, true, memory_order_release);
   http_resume(c);
 }
@@ -541,9 +541,12 @@ static enum MHD_Result dispatch(http_connection *c) {
 static enum MHD_Result answer_stream(http_connection *c) {
   http_stream_upload_complete(c->stream);
   switch (http_stream_answer(c->stream, &c->response)) {
-  case HTTP_STREAM_WAIT: return MHD_YES;
-  case HTTP_STREAM_BODY: return queue_body(c);
-  case HTTP_STREAM_FLOW: return queue_flow(c);
+  case HTTP_STREAM_WAIT:
+    return MHD_YES;
+  case HTTP_STREAM_BODY:
+    return queue_body(c);
+  case HTTP_STREAM_FLOW:
+    return queue_flow(c);
   }
   return MHD_NO;
 }
@@ -551,14 +554,18 @@ static enum MHD_Result answer_stream(http_connection *c) {
 // The request is complete (or its connection was resumed).
 static enum MHD_Result on_complete(http_connection *c) {
   switch (c->stage) {
-  case HTTP_STAGE_REFUSED: return queue_body(c);
-  case HTTP_STAGE_READ: return dispatch(c);
+  case HTTP_STAGE_REFUSED:
+    return queue_body(c);
+  case HTTP_STAGE_READ:
+    return dispatch(c);
   case HTTP_STAGE_POOL:
     if (!atomic_load_explicit(&c->worker_done, memory_order_acquire)) return MHD_NO;
     return queue_body(c);
-  case HTTP_STAGE_STREAM: return answer_stream(c);
+  case HTTP_STAGE_STREAM:
+    return answer_stream(c);
   case HTTP_STAGE_HEADERS:
-  case HTTP_STAGE_ANSWERED: break;
+  case HTTP_STAGE_ANSWERED:
+    break;
   }
   return MHD_NO;
 }
@@ -616,8 +623,8 @@ rag_status http_daemon_start(http_thread *thread, rag_error *err) {
   const rag_server_options *options = &thread->server->options;
   size_t memory = (size_t)options->header_bytes_max + MHD_POOL_EXTRA;
   thread->daemon = MHD_start_daemon(
-      MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, thread,
-      MHD_OPTION_LISTEN_SOCKET, thread->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
+      MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, thread, MHD_OPTION_LISTEN_SOCKET,
+      thread->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
       // More than are admitted (http_connection_admitted), so that those over the limit are turned away, not left waiting.
       MHD_OPTION_CONNECTION_LIMIT, (unsigned)(options->connections_max + HTTP_LINGER_MAX), MHD_OPTION_NOTIFY_CONNECTION,
       on_connection, thread, MHD_OPTION_NOTIFY_COMPLETED, on_completed, thread, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
@@ -637,7 +644,7 @@ rag_status http_daemon_start(http_thread *thread, rag_error *err) {
 static void stop_accepting(http_thread *thread) {
   if (thread->draining || !thread->daemon) return;
   thread->draining = true;
-  thread->swept_ns = 0; // at once: the sweep closes what is idle
+  thread->swept_ns = 0;                                   // at once: the sweep closes what is idle
   thread->listen_fd = MHD_quiesce_daemon(thread->daemon); // ours again
   if (thread->listen_fd >= 0) close(thread->listen_fd);
   thread->listen_fd = -1;

@@ -77,8 +77,8 @@ typedef struct http_connection {
   http_thread *thread;
   struct MHD_Connection *mhd;
   int fd;
-  bool linger;          // the answer went out before the body was read
-  bool close_after;     // answer with Connection: close
+  bool linger;      // the answer went out before the body was read
+  bool close_after; // answer with Connection: close
   http_phase phase;
   uint64_t phase_ns;    // when the phase, or its window, began
   uint64_t moved_bytes; // of the socket, both ways, at phase_ns
@@ -119,7 +119,7 @@ struct http_thread {
   http_connection *connections; // the network thread's
   uint64_t request_id_state;    // the network thread's
   uint64_t swept_ns;
-  bool draining, stopping;      // this thread has seen the server's flags
+  bool draining, stopping; // this thread has seen the server's flags
   unsigned linger_count;
   int linger_fds[HTTP_LINGER_MAX];
   uint64_t linger_until_ns[HTTP_LINGER_MAX];
@@ -149,19 +149,19 @@ struct rag_server {
   _Atomic bool stopping;         // atomic, seq_cst: set once; no request starts and no connection is suspended after
   _Atomic bool exiting;          // atomic, acquire/release: network threads leave
   pthread_mutex_t lock;
-  pthread_cond_t empty;          // connections has become 0
-  unsigned connections;          // guarded by: lock
+  pthread_cond_t empty; // connections has become 0
+  unsigned connections; // guarded by: lock
 };
 
 // http.c: libmicrohttpd
 RAG_NODISCARD rag_status http_daemon_start(http_thread *thread, rag_error *err);
 void http_daemon_abandon(http_thread *thread); // a daemon whose thread never ran
 void *http_thread_main(void *thread);
-void http_resume(http_connection *connection); // of a suspended connection; any thread
+void http_resume(http_connection *connection);  // of a suspended connection; any thread
 void http_suspend(http_connection *connection); // the network thread
 
 // http_server.c
-void http_wake(http_thread *thread); // any thread: makes its loop run once
+void http_wake(http_thread *thread);               // any thread: makes its loop run once
 bool http_connection_admitted(rag_server *server); // false: connections_max reached
 void http_connection_closed(rag_server *server);
 void http_sweep(http_thread *thread, uint64_t now_ns); // closes slow and idle clients

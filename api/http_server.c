@@ -337,7 +337,9 @@ static void sweep_one(http_connection *connection, uint64_t now_ns) {
   if (connection->phase == HTTP_IDLE && in_phase_ns < NS_PER_S / 2) return;
   if (connection->phase != HTTP_SENDING && connection->phase != HTTP_WORKING && close_left(connection)) return;
   switch (connection->phase) {
-  case HTTP_IDLE: sweep_idle(connection, now_ns); break;
+  case HTTP_IDLE:
+    sweep_idle(connection, now_ns);
+    break;
   case HTTP_HEADERS:
     if (in_phase_ns >= options->header_timeout_s * NS_PER_S) close_slow(connection, "headers");
     break;
@@ -350,7 +352,8 @@ static void sweep_one(http_connection *connection, uint64_t now_ns) {
   case HTTP_SENDING:
     if (too_slow(connection, now_ns)) close_slow(connection, connection->active ? "answer" : "idle");
     break;
-  case HTTP_WORKING: break;
+  case HTTP_WORKING:
+    break;
   }
 }
 
@@ -427,7 +430,7 @@ void http_request_ended(http_connection *connection, uint64_t now_ns) {
   // Without the query: it may hold what a user searched for.
   int path_size = (int)RAG_MIN(strcspn(target, "?"), (size_t)1024);
   rag_log(RAG_LOG_INFO, "http.request",
-          "method=%s target=%.*s status=%d route=%s bytes_in=%llu bytes_out=%llu duration_us=%llu request_id=%s", method,
-          path_size, target, http_status, route, (unsigned long long)connection->bytes_in,
+          "method=%s target=%.*s status=%d route=%s bytes_in=%llu bytes_out=%llu duration_us=%llu request_id=%s",
+          method, path_size, target, http_status, route, (unsigned long long)connection->bytes_in,
           (unsigned long long)connection->bytes_out, (unsigned long long)(duration_ns / 1000), connection->request_id);
 }

@@ -256,8 +256,7 @@ static http_stream *stream_create(http_connection *connection) {
   stream->in.data = rag_alloc(HTTP_PIPE_BYTES);
   stream->out.data = rag_alloc(HTTP_PIPE_BYTES);
   stream->upload_complete = !connection->has_body;
-  if (stream->arena && stream->in.data && stream->out.data && copy_request(stream, &connection->request))
-    return stream;
+  if (stream->arena && stream->in.data && stream->out.data && copy_request(stream, &connection->request)) return stream;
   stream_drop(stream);
   return NULL;
 }
@@ -267,8 +266,8 @@ rag_status http_stream_start(http_connection *connection, rag_error *err) {
   rag_status status = RAG_OK;
   // At most half of the workers, so that a few slow streams do not stop every other request.
   if (atomic_fetch_add_explicit(&server->streams, 1, memory_order_relaxed) >= server->streams_max) {
-    status = rag_fail(err, RAG_UNAVAILABLE, "%u streams are running, the limit; try again in a moment",
-                      server->streams_max);
+    status =
+        rag_fail(err, RAG_UNAVAILABLE, "%u streams are running, the limit; try again in a moment", server->streams_max);
     goto out;
   }
   http_stream *stream = stream_create(connection);

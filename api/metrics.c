@@ -26,8 +26,8 @@
 static const double bucket_bounds[] = {0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                        0.05,    0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30};
 #define METRICS_BUCKETS (RAG_COUNT_OF(bucket_bounds) + 1)
-static const int statuses[] = {200, 204, 400, 401, 403, 404, 405, 408, 409, 413, 414,
-                               429, 431, 499, 500, 501, 503, 504, 0}; // 0: any other
+static const int statuses[] = {200, 204, 400, 401, 403, 404, 405, 408, 409, 413,
+                               414, 429, 431, 499, 500, 501, 503, 504, 0}; // 0: any other
 #define METRICS_STATUSES RAG_COUNT_OF(statuses)
 
 typedef struct route_numbers {
@@ -187,10 +187,8 @@ static void server_text(rag_buf *out) {
          load(&rag_api__server.requests_in_flight));
   number(out, "ragd_http_pool_queued", "gauge", "Requests waiting for a worker.", load(&rag_api__server.pool_queued));
   number(out, "ragd_http_rejected_overload_total", "counter",
-         "Requests and connections turned away because a limit was reached.",
-         load(&rag_api__server.rejected_overload));
-  number(out, "ragd_http_received_bytes_total", "counter", "Bytes of request bodies.",
-         load(&rag_api__server.bytes_in));
+         "Requests and connections turned away because a limit was reached.", load(&rag_api__server.rejected_overload));
+  number(out, "ragd_http_received_bytes_total", "counter", "Bytes of request bodies.", load(&rag_api__server.bytes_in));
   number(out, "ragd_http_sent_bytes_total", "counter", "Bytes of answers' bodies.", load(&rag_api__server.bytes_out));
 }
 
@@ -212,8 +210,7 @@ static void store_text(rag_api *api, rag_buf *out) {
   number(out, "ragd_store_commit_groups_total", "counter",
          "Batches that commits were written in; commits / groups is the mean size of a group.", stats.groups);
   number(out, "ragd_store_syncs_total", "counter", "Synced writes of the write-ahead log.", stats.syncs);
-  number(out, "ragd_store_written_bytes_total", "counter", "Bytes given to the write-ahead log.",
-         stats.bytes_written);
+  number(out, "ragd_store_written_bytes_total", "counter", "Bytes given to the write-ahead log.", stats.bytes_written);
   number(out, "ragd_store_sst_bytes", "gauge", "Bytes of table files.", stats.sst_bytes);
   number(out, "ragd_store_blob_bytes", "gauge", "Bytes of blob files.", stats.blob_bytes);
   number(out, "ragd_store_wal_bytes", "gauge", "Bytes of the write-ahead log.", stats.wal_bytes);
@@ -230,11 +227,9 @@ static void kbs_text(rag_api *api, rag_buf *out) {
   number(out, "ragd_kbs", "gauge", "Knowledge bases.", stats.kbs);
   number(out, "ragd_kb_vector_bytes", "gauge", "Bytes of vectors in memory.", stats.vector_bytes);
   number(out, "ragd_kb_table_bytes", "gauge", "Bytes of chunk and revision tables in memory.", stats.table_bytes);
-  number(out, "ragd_kb_object_cache_bytes", "gauge", "Bytes of decoded documents in memory.",
-         stats.object_cache_bytes);
+  number(out, "ragd_kb_object_cache_bytes", "gauge", "Bytes of decoded documents in memory.", stats.object_cache_bytes);
   number(out, "ragd_kb_object_cache_hits_total", "counter", "Documents found decoded.", stats.object_cache_hits);
-  number(out, "ragd_kb_object_cache_misses_total", "counter", "Documents read and decoded.",
-         stats.object_cache_misses);
+  number(out, "ragd_kb_object_cache_misses_total", "counter", "Documents read and decoded.", stats.object_cache_misses);
   number(out, "ragd_kb_embed_cache_hits_total", "counter", "Chunks whose vector was already there.",
          stats.embed_cache_hits);
   number(out, "ragd_kb_embed_cache_misses_total", "counter", "Chunks that had to be embedded.",

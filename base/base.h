@@ -159,8 +159,8 @@ void rag_buf_append_u32be(rag_buf *buf, uint32_t v); // big-endian: for keys
 void rag_buf_append_u64be(rag_buf *buf, uint64_t v);
 void rag_buf_append_u32le(rag_buf *buf, uint32_t v); // little-endian: for values
 void rag_buf_append_u64le(rag_buf *buf, uint64_t v);
-void rag_buf_append_varint(rag_buf *buf, uint64_t v);       // LEB128
-void rag_buf_append_bytes(rag_buf *buf, rag_slice s);       // varint length, then the bytes
+void rag_buf_append_varint(rag_buf *buf, uint64_t v);                       // LEB128
+void rag_buf_append_bytes(rag_buf *buf, rag_slice s);                       // varint length, then the bytes
 RAG_NODISCARD rag_status rag_buf_check(const rag_buf *buf, rag_error *err); // RAG_RESOURCE_EXHAUSTED after a failure
 static inline rag_slice rag_buf_slice(const rag_buf *buf) {
   return (rag_slice){buf->data, buf->size};
@@ -218,7 +218,7 @@ uint64_t rag_hash64(const void *data, size_t size);
 
 // ---------------------------------------------------------------------------------------------- clock, text
 
-int64_t rag_clock_now_us(void);      // wall clock; tests may set it
+int64_t rag_clock_now_us(void); // wall clock; tests may set it
 uint64_t rag_clock_monotonic_ns(void);
 void rag_clock_set_for_test(int64_t now_us); // 0: back to the real clock
 // RFC 3339, "2026-01-31T10:00:00Z" with 0 to 6 digits of fraction, any offset; also a bare date. RAG_INVALID_ARGUMENT.
@@ -227,7 +227,7 @@ RAG_NODISCARD rag_status rag_time_parse(rag_slice text, int64_t *out_us, rag_err
 // "2026-01-31T10:00:00.000001Z", the fraction cut where it is zero. Years 0001 to 9999; others are clamped.
 void rag_time_format(int64_t time_us, char out[RAG_TIME_TEXT_MAX]);
 
-bool rag_utf8_valid(const char *data, size_t size); // also refuses surrogates, overlong forms; NUL is allowed
+bool rag_utf8_valid(const char *data, size_t size);        // also refuses surrogates, overlong forms; NUL is allowed
 size_t rag_utf8_bad_offset(const char *data, size_t size); // the offset of the first bad byte, or size
 // The largest boundary <= offset (size of the text at most): never inside a character of valid UTF-8.
 size_t rag_utf8_floor(const char *data, size_t size, size_t offset);
@@ -251,11 +251,12 @@ uint32_t rag_unicode_next(const unsigned char *p, size_t left, size_t *out_size)
 // Folding for words: full case folding and compatibility decomposition, without accents, by a frozen table of Unicode
 // 14.0 (base/unicode_fold_table.c says which characters keep what). Rows are ascending and do not overlap.
 enum {
-  RAG_FOLD_ADD = 0,       // the character + argument
-  RAG_FOLD_ALTERNATE = 1, // the same for the 1st, 3rd, ... of the row; the others stay (a capital, its small letter, ...)
-  RAG_FOLD_SAME = 2,      // all become `argument`
-  RAG_FOLD_LIST = 3,      // all become the list at rag_unicode_fold_lists[argument]: a count, then the code points
-  RAG_FOLD_SKIP = 4,      // dropped, as if it were not in the text
+  RAG_FOLD_ADD = 0, // the character + argument
+  RAG_FOLD_ALTERNATE =
+      1,             // the same for the 1st, 3rd, ... of the row; the others stay (a capital, its small letter, ...)
+  RAG_FOLD_SAME = 2, // all become `argument`
+  RAG_FOLD_LIST = 3, // all become the list at rag_unicode_fold_lists[argument]: a count, then the code points
+  RAG_FOLD_SKIP = 4, // dropped, as if it were not in the text
   RAG_FOLD_OPERATION = 7,
   RAG_FOLD_IDEOGRAPH = 8, // a flag: of a script written without spaces, or a pictograph
 };
@@ -288,7 +289,7 @@ void rag_log(rag_log_level level, const char *event, const char *fmt, ...) RAG_P
 
 // ---------------------------------------------------------------------------------------------- files (the OS seam)
 
-RAG_NODISCARD rag_status rag_os_make_dirs(const char *path, rag_error *err); // mkdir -p, mode 0700, durable at return
+RAG_NODISCARD rag_status rag_os_make_dirs(const char *path, rag_error *err);   // mkdir -p, mode 0700, durable at return
 RAG_NODISCARD rag_status rag_os_remove_tree(const char *path, rag_error *err); // a missing path is fine
 bool rag_os_exists(const char *path);
 // Whole file into an owned, NUL-terminated block (*out freed with rag_free). Over size_max: RAG_OUT_OF_RANGE.
@@ -325,8 +326,8 @@ typedef struct rag_ref {
   void (*destroy)(struct rag_ref *self);
 } rag_ref;
 void rag_ref_init(rag_ref *ref, void (*destroy)(rag_ref *self)); // count 1, owned by the caller
-void *rag_ref_take(void *ref);                                     // NULL stays NULL; returns ref
-void rag_ref_drop(void *ref);                                      // NULL is fine; the last one destroys
+void *rag_ref_take(void *ref);                                   // NULL stays NULL; returns ref
+void rag_ref_drop(void *ref);                                    // NULL is fine; the last one destroys
 typedef struct rag_cell {
   _Atomic uint64_t word; // 48 bits of pointer, 16 of references in flight
 } rag_cell;

@@ -23,7 +23,10 @@ const char *rag_embedder_name(const rag_embedder *embedder);        // "hash-384
 const char *rag_embedder_fingerprint(const rag_embedder *embedder); // "hash-384-<16 hex digits>"
 uint32_t rag_embedder_dimension(const rag_embedder *embedder);
 
-typedef enum rag_embed_role { RAG_EMBED_DOCUMENT = 0, RAG_EMBED_QUERY = 1 } rag_embed_role; // models may prompt them apart
+typedef enum rag_embed_role {
+  RAG_EMBED_DOCUMENT = 0,
+  RAG_EMBED_QUERY = 1
+} rag_embed_role; // models may prompt them apart
 // out: count * dimension floats, each row of unit length. Texts are valid UTF-8. A text without any word still has a
 // (fixed) unit vector, so that every text can be stored. RAG_INVALID_ARGUMENT over RAG_EMBED_TEXT_BYTES_MAX.
 RAG_NODISCARD rag_status rag_embedder_embed(rag_embedder *embedder, rag_embed_role role, const rag_slice *texts,

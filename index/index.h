@@ -141,7 +141,7 @@ uint64_t rag_index_memory_bytes(const rag_index *index);
 // anew when it changes.
 #define RAG_TERM_BYTES_MAX 255u
 #define RAG_LANGUAGE_TAG_MAX 35u
-#define RAG_ANALYZER_ID_MAX 48u                 // with the NUL
+#define RAG_ANALYZER_ID_MAX 48u                // with the NUL
 #define RAG_ANALYSIS_TEXT_BYTES_MAX (1u << 30) // of one text
 
 typedef struct rag_analyzer rag_analyzer; // one thread at a time; about 470 KiB: keep one per thread and language
@@ -153,10 +153,10 @@ void rag_analyzer_close(rag_analyzer *analyzer);
 const char *rag_analyzer_id(const rag_analyzer *analyzer);
 
 enum {
-  RAG_TOKEN_EXTRA = 1, // beside the path
-  RAG_TOKEN_STOP = 2,  // a stop word of the language; indexed, left out of queries
-  RAG_TOKEN_TAIL = 4,  // the last character of a run without spaces, alone
-  RAG_TOKEN_LONE = 8,  // TAIL, and the first one too
+  RAG_TOKEN_EXTRA = 1,  // beside the path
+  RAG_TOKEN_STOP = 2,   // a stop word of the language; indexed, left out of queries
+  RAG_TOKEN_TAIL = 4,   // the last character of a run without spaces, alone
+  RAG_TOKEN_LONE = 8,   // TAIL, and the first one too
   RAG_TOKEN_UPPER = 16, // written in two capitals or more
   RAG_TOKEN_WHOLE = 32, // EXTRA: a whole of a compound
 };
@@ -275,8 +275,8 @@ RAG_NODISCARD rag_status rag_lexical_append(rag_lexical *lexical, const rag_lexi
 // its terms.
 RAG_NODISCARD rag_status rag_lexical_remove(rag_lexical *lexical, const rag_bitmap *ordinals, rag_error *err);
 
-rag_lexical_view *rag_lexical_pin(rag_lexical *lexical);                  // a new reference; lock-free
-const rag_bitmap *rag_lexical_view_present(const rag_lexical_view *view); // borrowed: ordinals that have a row
+rag_lexical_view *rag_lexical_pin(rag_lexical *lexical);                          // a new reference; lock-free
+const rag_bitmap *rag_lexical_view_present(const rag_lexical_view *view);         // borrowed: ordinals that have a row
 uint32_t rag_lexical_view_length(const rag_lexical_view *view, uint32_t ordinal); // L of a present chunk, else 0
 
 // A version: what BM25 needs to know of the live set `live` (what the view has of it: base set). Make one per version

@@ -14,8 +14,9 @@
 
 rag_status rag_kb__write_check(const rag_write *write, rag_error *err) {
   if (write->message.size > RAG_COMMIT_MESSAGE_BYTES_MAX)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "message", "a commit message is at most %u bytes; this one has %zu",
-                          RAG_COMMIT_MESSAGE_BYTES_MAX, write->message.size);
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "message",
+                          "a commit message is at most %u bytes; this one has %zu", RAG_COMMIT_MESSAGE_BYTES_MAX,
+                          write->message.size);
   if (write->author.size > RAG_COMMIT_AUTHOR_BYTES_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "author", "an author is at most %u bytes; this one has %zu",
                           RAG_COMMIT_AUTHOR_BYTES_MAX, write->author.size);
@@ -101,8 +102,8 @@ rag_status rag_kb__state_write(rag_kb__op *op, rag_txn *txn, rag_error *err) {
   return status;
 }
 
-static rag_status next_set(const rag_bitmap *base, const rag_bitmap *added, const rag_bitmap *removed,
-                           rag_bitmap **out, rag_error *err) {
+static rag_status next_set(const rag_bitmap *base, const rag_bitmap *added, const rag_bitmap *removed, rag_bitmap **out,
+                           rag_error *err) {
   rag_bitmap_edit *edit = rag_bitmap_edit_create(base);
   if (edit == NULL) return rag_fail_no_memory(err, 0);
   rag_status status = RAG_OK;
@@ -123,8 +124,8 @@ rag_status rag_kb__commit_write(rag_kb__op *op, rag_txn *txn, const rag_kb__chan
   rag_key key;
   rag_status status = RAG_OK;
   if (view->state.next_commit == UINT32_MAX)
-    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "knowledge base '%s' has used every commit number; export and import it",
-                    kb->name);
+    return rag_fail(err, RAG_RESOURCE_EXHAUSTED,
+                    "knowledge base '%s' has used every commit number; export and import it", kb->name);
 
   RAG_TRY_OUT(next_set(change->base->revisions, change->revisions_added, change->revisions_removed, &revisions, err));
   RAG_TRY_OUT(next_set(change->base->chunks, change->chunks_added, change->chunks_removed, &chunks, err));
@@ -141,7 +142,9 @@ rag_status rag_kb__commit_write(rag_kb__op *op, rag_txn *txn, const rag_kb__chan
 
   rag_kb__commit record = {
       .parents = {branch->commit, change->other_parent},
-      .parent_count = branch->commit == 0 ? 0 : change->other_parent ? 2 : 1,
+      .parent_count = branch->commit == 0    ? 0
+                      : change->other_parent ? 2
+                                             : 1,
       .time_us = now,
       .kind = change->kind,
       .author = op->write->author,
@@ -159,8 +162,9 @@ rag_status rag_kb__commit_write(rag_kb__op *op, rag_txn *txn, const rag_kb__chan
   rag_kb__key_commit(&key, kb->id, number, 0);
   put_row(txn, RAG_CF_COMMIT, &key, &value);
 
-  rag_kb__delta delta = {change->base->commit, depth, change->revisions_added, change->revisions_removed,
-                         change->chunks_added, change->chunks_removed};
+  rag_kb__delta delta = {change->base->commit,    depth,
+                         change->revisions_added, change->revisions_removed,
+                         change->chunks_added,    change->chunks_removed};
   rag_buf_clear(&value);
   rag_kb__encode_delta(&delta, &value);
   RAG_TRY_OUT(rag_buf_check(&value, err));

@@ -26,7 +26,8 @@ static rag_status write_bytes(exporter *e, const void *data, size_t size, rag_er
 static rag_status flush(exporter *e, rag_error *err) {
   if (e->payload.size == 0) return RAG_OK;
   RAG_TRY(rag_buf_check(&e->payload, err));
-  if (e->payload.size > UINT32_MAX) return rag_fail(err, RAG_OUT_OF_RANGE, "a document of over 4 GiB cannot be exported");
+  if (e->payload.size > UINT32_MAX)
+    return rag_fail(err, RAG_OUT_OF_RANGE, "a document of over 4 GiB cannot be exported");
   rag_buf edge = {0};
   rag_buf_append_u8(&edge, (uint8_t)e->frame);
   rag_buf_append_u32le(&edge, (uint32_t)e->payload.size);

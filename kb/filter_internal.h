@@ -27,8 +27,8 @@ typedef struct rag_kb__ring { // closed: the last point is the first
 // Bounds of a range; an absent end is infinite.
 typedef struct rag_kb__bounds {
   bool has_low, has_high, low_open, high_open;
-  double low, high;         // numbers
-  int64_t low_us, high_us;  // times
+  double low, high;        // numbers
+  int64_t low_us, high_us; // times
 } rag_kb__bounds;
 
 typedef enum rag_kb__condition_kind {

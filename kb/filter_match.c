@@ -21,8 +21,8 @@
 
 typedef struct subject {
   rag_slice id;
-  rag_json root;  // an object
-  bool has_root;  // false: no metadata
+  rag_json root; // an object
+  bool has_root; // false: no metadata
 } subject;
 
 static bool holds(const rag_filter *filter, const subject *subject);
@@ -75,8 +75,7 @@ static bool has_string(const rag_kb__condition *c, rag_slice s) {
 }
 
 static bool has_int(const rag_kb__condition *c, int64_t v) {
-  return c->as.ints.count > 0 &&
-         bsearch(&v, c->as.ints.items, c->as.ints.count, sizeof(int64_t), compare_ints) != NULL;
+  return c->as.ints.count > 0 && bsearch(&v, c->as.ints.items, c->as.ints.count, sizeof(int64_t), compare_ints) != NULL;
 }
 
 static bool contains(rag_slice text, rag_slice part) {
@@ -86,13 +85,18 @@ static bool contains(rag_slice text, rag_slice part) {
 static bool test_match(const rag_kb__condition *c, rag_json value) {
   rag_json_type type = rag_json_type_of(value);
   switch (c->kind) {
-  case RAG_KB__MATCH_STRINGS: return type == RAG_JSON_STRING && has_string(c, rag_json_string(value));
-  case RAG_KB__MATCH_INTS: return type == RAG_JSON_INT && has_int(c, rag_json_int(value));
-  case RAG_KB__MATCH_BOOL: return type == RAG_JSON_BOOL && rag_json_bool(value) == c->as.flag;
+  case RAG_KB__MATCH_STRINGS:
+    return type == RAG_JSON_STRING && has_string(c, rag_json_string(value));
+  case RAG_KB__MATCH_INTS:
+    return type == RAG_JSON_INT && has_int(c, rag_json_int(value));
+  case RAG_KB__MATCH_BOOL:
+    return type == RAG_JSON_BOOL && rag_json_bool(value) == c->as.flag;
   case RAG_KB__EXCEPT_STRINGS:
     return type != RAG_JSON_NULL && !(type == RAG_JSON_STRING && has_string(c, rag_json_string(value)));
-  case RAG_KB__EXCEPT_INTS: return type != RAG_JSON_NULL && !(type == RAG_JSON_INT && has_int(c, rag_json_int(value)));
-  case RAG_KB__MATCH_TEXT: return type == RAG_JSON_STRING && contains(rag_json_string(value), c->as.text);
+  case RAG_KB__EXCEPT_INTS:
+    return type != RAG_JSON_NULL && !(type == RAG_JSON_INT && has_int(c, rag_json_int(value)));
+  case RAG_KB__MATCH_TEXT:
+    return type == RAG_JSON_STRING && contains(rag_json_string(value), c->as.text);
   case RAG_KB__MATCH_TEXT_ANY:
     if (type != RAG_JSON_STRING) return false;
     for (uint32_t i = 0; i < c->as.strings.count; i++)
@@ -103,7 +107,8 @@ static bool test_match(const rag_kb__condition *c, rag_json value) {
     return type == RAG_JSON_STRING && text.size >= c->as.text.size &&
            (c->as.text.size == 0 || memcmp(text.data, c->as.text.data, c->as.text.size) == 0);
   }
-  default: return false;
+  default:
+    return false;
   }
 }
 
@@ -216,20 +221,28 @@ static bool test_nested(const rag_kb__condition *c, rag_json value) {
 
 static bool condition_holds(const rag_kb__condition *c, const subject *s) {
   switch (c->kind) {
-  case RAG_KB__HAS_ID: return has_string(c, s->id);
-  case RAG_KB__FILTER: return holds(c->as.filter, s);
-  case RAG_KB__IS_EMPTY: return !(s->has_root && walk(c, s->root, 0, test_filled, true)) == c->expected;
-  case RAG_KB__IS_NULL: return (s->has_root && walk(c, s->root, 0, test_null, true)) == c->expected;
+  case RAG_KB__HAS_ID:
+    return has_string(c, s->id);
+  case RAG_KB__FILTER:
+    return holds(c->as.filter, s);
+  case RAG_KB__IS_EMPTY:
+    return !(s->has_root && walk(c, s->root, 0, test_filled, true)) == c->expected;
+  case RAG_KB__IS_NULL:
+    return (s->has_root && walk(c, s->root, 0, test_null, true)) == c->expected;
   case RAG_KB__VALUES_COUNT:
     if (s->has_root && walk(c, s->root, 0, test_present, true)) return walk(c, s->root, 0, test_count, true);
     return in_bounds(&c->as.bounds, 0);
   case RAG_KB__RANGE_NUMBER:
-  case RAG_KB__RANGE_TIME: return s->has_root && walk(c, s->root, 0, test_range, false);
+  case RAG_KB__RANGE_TIME:
+    return s->has_root && walk(c, s->root, 0, test_range, false);
   case RAG_KB__GEO_BOX:
   case RAG_KB__GEO_RADIUS:
-  case RAG_KB__GEO_POLYGON: return s->has_root && walk(c, s->root, 0, test_geo, false);
-  case RAG_KB__NESTED: return s->has_root && walk(c, s->root, 0, test_nested, true);
-  default: return s->has_root && walk(c, s->root, 0, test_match, false);
+  case RAG_KB__GEO_POLYGON:
+    return s->has_root && walk(c, s->root, 0, test_geo, false);
+  case RAG_KB__NESTED:
+    return s->has_root && walk(c, s->root, 0, test_nested, true);
+  default:
+    return s->has_root && walk(c, s->root, 0, test_match, false);
   }
 }
 

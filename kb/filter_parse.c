@@ -187,8 +187,9 @@ static rag_status parse_path(parser *p, const place *at, rag_json value, bool ad
     count++;
   }
   if (!good)
-    return bad(p, &here, "'%.*s' is not a key: names joined by dots, with [] or [n] for arrays; quote odd names: "
-                         "a.\"b c\"",
+    return bad(p, &here,
+               "'%.*s' is not a key: names joined by dots, with [] or [n] for arrays; quote odd names: "
+               "a.\"b c\"",
                shown(text, 80), text.data);
   if (add_each && steps[count - 1].kind != RAG_KB__STEP_EACH)
     steps[count++] = (rag_kb__step){.kind = RAG_KB__STEP_EACH};
@@ -534,11 +535,21 @@ static rag_status parse_field(parser *p, const place *at, rag_json value, rag_kb
     if (rag_json_type_of(it.value) == RAG_JSON_NULL) continue; // as clients send it
     if (tests++ > 0) return bad(p, at, "has several tests for one key; write one condition for each");
     switch (which) {
-    case 1: RAG_TRY(parse_match(p, at, it.value, out)); break;
-    case 2: RAG_TRY(parse_bounds(p, at, "range", it.value, true, out)); break;
-    case 3: RAG_TRY(parse_geo(p, at, false, it.value, out)); break;
-    case 4: RAG_TRY(parse_geo(p, at, true, it.value, out)); break;
-    case 5: RAG_TRY(parse_polygon(p, at, it.value, out)); break;
+    case 1:
+      RAG_TRY(parse_match(p, at, it.value, out));
+      break;
+    case 2:
+      RAG_TRY(parse_bounds(p, at, "range", it.value, true, out));
+      break;
+    case 3:
+      RAG_TRY(parse_geo(p, at, false, it.value, out));
+      break;
+    case 4:
+      RAG_TRY(parse_geo(p, at, true, it.value, out));
+      break;
+    case 5:
+      RAG_TRY(parse_polygon(p, at, it.value, out));
+      break;
     case 6:
       RAG_TRY(parse_bounds(p, at, "values_count", it.value, false, out));
       out->kind = RAG_KB__VALUES_COUNT;
@@ -553,8 +564,9 @@ static rag_status parse_field(parser *p, const place *at, rag_json value, rag_kb
     }
   }
   if (tests == 0)
-    return bad(p, at, "has a key and no test; give match, range, geo_radius, geo_bounding_box, geo_polygon, "
-                      "values_count, is_empty or is_null");
+    return bad(p, at,
+               "has a key and no test; give match, range, geo_radius, geo_bounding_box, geo_polygon, "
+               "values_count, is_empty or is_null");
   return RAG_OK;
 }
 
@@ -677,9 +689,9 @@ static rag_status parse_min_should(parser *p, const place *outer, rag_json value
 
 // A member that is no part of a filter. Those that are conditions, or parts of one, were put in the wrong place.
 static rag_status not_a_part(const parser *p, const place *at, rag_slice name) {
-  static const char *const known[] = {"key",   "has_id",     "nested",           "is_null",     "is_empty",     "match",
-                                      "range", "geo_radius", "geo_bounding_box", "geo_polygon", "values_count", "must",
-                                      "should", "must_not", "min_should"};
+  static const char *const known[] = {"key",          "has_id", "nested",     "is_null",          "is_empty",
+                                      "match",        "range",  "geo_radius", "geo_bounding_box", "geo_polygon",
+                                      "values_count", "must",   "should",     "must_not",         "min_should"};
   size_t which = index_of(name, known, RAG_COUNT_OF(known));
   if (which == RAG_COUNT_OF(known)) return unknown(p, at, name, known, RAG_COUNT_OF(known));
   if (which < 5)
@@ -700,13 +712,18 @@ static rag_status parse_filter(parser *p, const place *at, rag_json value, unsig
     if (which == RAG_COUNT_OF(known)) return not_a_part(p, at, it.name);
     if (rag_json_type_of(it.value) == RAG_JSON_NULL) continue; // as clients send it
     switch (which) {
-    case 0: RAG_TRY(parse_conditions(p, at, "must", it.value, depth, &filter->must)); break;
+    case 0:
+      RAG_TRY(parse_conditions(p, at, "must", it.value, depth, &filter->must));
+      break;
     case 1:
       filter->has_should = true;
       RAG_TRY(parse_conditions(p, at, "should", it.value, depth, &filter->should));
       break;
-    case 2: RAG_TRY(parse_conditions(p, at, "must_not", it.value, depth, &filter->must_not)); break;
-    default: RAG_TRY(parse_min_should(p, at, it.value, depth, filter));
+    case 2:
+      RAG_TRY(parse_conditions(p, at, "must_not", it.value, depth, &filter->must_not));
+      break;
+    default:
+      RAG_TRY(parse_min_should(p, at, it.value, depth, filter));
     }
   }
   *out = filter;

@@ -120,7 +120,8 @@ rag_status rag_kb__gc_run(void *ctx, rag_job *job, rag_error *err) {
   rag_status status = RAG_OK;
   if (atomic_exchange(&run.kb->collecting, true)) {
     rag_ref_drop(run.kb);
-    return rag_fail(err, RAG_FAILED_PRECONDITION, "another gc of knowledge base '%s' is running; wait for it", rag_job_subject(job));
+    return rag_fail(err, RAG_FAILED_PRECONDITION, "another gc of knowledge base '%s' is running; wait for it",
+                    rag_job_subject(job));
   }
   if (rag_job_cursor(job).size > 0) {
     status = decode_cursor(rag_job_cursor(job), &run, err);
@@ -138,9 +139,10 @@ rag_status rag_kb__gc_run(void *ctx, rag_job *job, rag_error *err) {
 
 rag_status rag_kb_gc(rag_kb *kb, const rag_gc_options *options, uint64_t *out_job, rag_error *err) {
   if (options->keep_commits == 0 && options->keep_days == 0)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "keep_commits",
-                          "give keep_commits (of each branch, newest first) or keep_days, at least 1: whichever keeps more "
-                          "counts");
+    return rag_fail_field(
+        err, RAG_INVALID_ARGUMENT, "keep_commits",
+        "give keep_commits (of each branch, newest first) or keep_days, at least 1: whichever keeps more "
+        "counts");
   if (atomic_load_explicit(&kb->deleted, memory_order_relaxed))
     return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
   rag_buf params = {0};

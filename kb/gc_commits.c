@@ -25,7 +25,7 @@ typedef struct batch {
   rag_kb__rewrite rewrite;
   rag_kb__gc_run_state *run;
   rag_kb__gc_plan *plan;
-  rag_buf rows;        // to put: column family u8, key bytes, value bytes; or log keys to delete
+  rag_buf rows; // to put: column family u8, key bytes, value bytes; or log keys to delete
   uint32_t row_count;
   uint64_t mark;       // of history, before the versions were read
   size_t first, count; // of plan->commits: the range of a batch of drops
@@ -260,7 +260,8 @@ rag_status rag_kb__gc_commits(rag_kb__gc_run_state *run, rag_error *err) {
     if (status != RAG_OK || !b.stale) return status;
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   }
-  return rag_fail(err, RAG_UNAVAILABLE, "commits that gc drops were used again each of %u times; run gc again", PLANS_MAX);
+  return rag_fail(err, RAG_UNAVAILABLE, "commits that gc drops were used again each of %u times; run gc again",
+                  PLANS_MAX);
 }
 
 // ---------------------------------------------------------------------------------------------- logs
@@ -286,8 +287,8 @@ static rag_status stored_commits(rag_kb *kb, rag_bitmap_edit *out, rag_error *er
   rag_key lower, upper;
   rag_store_iter *it = NULL;
   rag_kb__key_u32(&lower, kb->id, 0);
-  if (!rag_key_successor(&(rag_key){.size = 4, .bytes = {lower.bytes[0], lower.bytes[1], lower.bytes[2], lower.bytes[3]}},
-                         &upper))
+  if (!rag_key_successor(
+          &(rag_key){.size = 4, .bytes = {lower.bytes[0], lower.bytes[1], lower.bytes[2], lower.bytes[3]}}, &upper))
     return rag_fail(err, RAG_INTERNAL, "no upper bound for a kb's commits");
   RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_COMMIT, rag_key_slice(&lower), rag_key_slice(&upper), false, &it,
                               err));
@@ -322,8 +323,8 @@ rag_status rag_kb__gc_logs(rag_kb__gc_run_state *run, rag_error *err) {
     status = rag_fail(err, RAG_INTERNAL, "no upper bound for a kb's logs");
     goto out;
   }
-  RAG_TRY_OUT(rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(&lower), rag_key_slice(&upper), false,
-                                  &it, err));
+  RAG_TRY_OUT(
+      rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(&lower), rag_key_slice(&upper), false, &it, err));
   while (rag_store_iter_next(it)) {
     rag_slice key = rag_store_iter_key(it);
     if (key.size < 12) {

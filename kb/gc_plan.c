@@ -209,8 +209,8 @@ static rag_status merge_nearest(rag_kb__gc_plan *plan, uint32_t number, rag_kb__
   return commit != NULL ? merge_sets(plan, *set, commit->nearest, set, err) : RAG_OK;
 }
 
-static rag_status behind(rag_kb__gc_plan *plan, const rag_kb__gc_commit *commit, bool kept_parents,
-                         rag_kb__gc_set *set, rag_error *err) {
+static rag_status behind(rag_kb__gc_plan *plan, const rag_kb__gc_commit *commit, bool kept_parents, rag_kb__gc_set *set,
+                         rag_error *err) {
   for (int p = 0; p < 2; p++) {
     const rag_kb__gc_commit *parent = commit->parents[p] != 0 ? rag_kb__gc_find(plan, commit->parents[p]) : NULL;
     if (parent != NULL && (kept_parents || !parent->kept)) RAG_TRY(merge_sets(plan, *set, parent->nearest, set, err));
@@ -234,8 +234,8 @@ static rag_status find_nearest(rag_kb__gc_plan *plan, rag_error *err) { // from 
   return RAG_OK;
 }
 
-rag_status rag_kb__gc_ancestors(rag_kb__gc_plan *plan, const rag_kb__gc_commit *commit, rag_buf *out,
-                                bool *out_changed, rag_error *err) {
+rag_status rag_kb__gc_ancestors(rag_kb__gc_plan *plan, const rag_kb__gc_commit *commit, rag_buf *out, bool *out_changed,
+                                rag_error *err) {
   rag_kb__gc_set set = {0};
   RAG_TRY(behind(plan, commit, false, &set, err));
   *out_changed = set.count != commit->ancestors.count;
@@ -254,7 +254,8 @@ rag_status rag_kb__gc_plan_make(rag_kb *kb, const rag_gc_options *options, rag_k
   const rag_kb__view *view = plan.view;
   int64_t now = rag_clock_now_us(), cutoff_us = INT64_MAX;
   const int64_t day_us = INT64_C(24) * 3600 * 1000000;
-  if (options->keep_days > 0) cutoff_us = options->keep_days > now / day_us ? INT64_MIN : now - options->keep_days * day_us;
+  if (options->keep_days > 0)
+    cutoff_us = options->keep_days > now / day_us ? INT64_MIN : now - options->keep_days * day_us;
   plan.limit = plan.checked = view->state.next_commit;
   rag_status status = RAG_OK;
   RAG_TRY_OUT(read_commits(kb, &plan, err));

@@ -34,8 +34,8 @@ typedef struct batch {
   rag_kb__content_rows *contents;
   uint32_t content_count, content_capacity;
   uint64_t text_bytes, chunks;
-  rag_key next;         // the prefix of the last document that was looked at
-  uint64_t rows;        // looked at in this batch
+  rag_key next;          // the prefix of the last document that was looked at
+  uint64_t rows;         // looked at in this batch
   rag_bitmap_edit *gone; // chunks, of this batch
 } batch;
 
@@ -201,8 +201,7 @@ static rag_status add_document(batch *b, const rag_key *prefix, entries *list, r
 
 // ---------------------------------------------------------------------------------------------- one batch
 
-static rag_status remove_content(batch *b, rag_txn *txn, const candidate *document, const entry *from,
-                                 rag_error *err) {
+static rag_status remove_content(batch *b, rag_txn *txn, const candidate *document, const entry *from, rag_error *err) {
   uint32_t low = document->first, high = document->first + document->count;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
@@ -236,9 +235,11 @@ static rag_status remove_dead(batch *b, rag_txn *txn, const candidate *document,
   rag_key upper;
   rag_store_iter *it = NULL;
   rag_status status = RAG_OK;
-  if (!rag_key_successor(&document->prefix, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a document's rows");
+  if (!rag_key_successor(&document->prefix, &upper))
+    return rag_fail(err, RAG_INTERNAL, "no upper bound for a document's rows");
   RAG_TRY(rag_txn_iter_open(txn, RAG_CF_DOCUMENT, rag_key_slice(&document->prefix), rag_key_slice(&upper), &it, err));
-  while (rag_store_iter_next(it)) RAG_TRY_OUT(add_entry(b, &list, rag_store_iter_key(it), rag_store_iter_value(it), err));
+  while (rag_store_iter_next(it))
+    RAG_TRY_OUT(add_entry(b, &list, rag_store_iter_key(it), rag_store_iter_value(it), err));
   RAG_TRY_OUT(rag_store_iter_status(it, err));
   rag_store_iter_close(it); // a batch must not change under its own iterator
   it = NULL;

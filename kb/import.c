@@ -96,21 +96,23 @@ static rag_status name_is_free(rag_kbs *kbs, rag_slice name, rag_error *err) {
   bool taken = rag_kbs__registry_has(registry, name);
   rag_ref_drop(registry);
   if (!taken) return RAG_OK;
-  return rag_fail_field(err, RAG_ALREADY_EXISTS, "name", "knowledge base '%.*s' exists already; import under another name",
-                        (int)name.size, name.data);
+  return rag_fail_field(err, RAG_ALREADY_EXISTS, "name",
+                        "knowledge base '%.*s' exists already; import under another name", (int)name.size, name.data);
 }
 
 static rag_status check_space(rag_kb__import *im, rag_error *err) {
   rag_kb_config *config = &im->record.config;
   rag_embedder *embedder = NULL;
-  if (config->model[0] == '\0') return im->record.fingerprint[0] == '\0' ? RAG_OK : damaged(err, "its space has no model");
+  if (config->model[0] == '\0')
+    return im->record.fingerprint[0] == '\0' ? RAG_OK : damaged(err, "its space has no model");
   rag_status status = rag_kbs__embedder(im->kbs, rag_slice_str(config->model), &embedder, err);
   if (status == RAG_OK && (strcmp(rag_embedder_fingerprint(embedder), im->record.fingerprint) != 0 ||
                            rag_embedder_dimension(embedder) != config->dimension))
-    status = rag_fail(err, RAG_FAILED_PRECONDITION,
-                      "the export was embedded with %s, but this program's %s is %s; vectors of two models are never mixed: "
-                      "import it with the program that made it",
-                      im->record.fingerprint, config->model, rag_embedder_fingerprint(embedder));
+    status =
+        rag_fail(err, RAG_FAILED_PRECONDITION,
+                 "the export was embedded with %s, but this program's %s is %s; vectors of two models are never mixed: "
+                 "import it with the program that made it",
+                 im->record.fingerprint, config->model, rag_embedder_fingerprint(embedder));
   rag_ref_drop(embedder);
   return status;
 }
@@ -150,7 +152,8 @@ static rag_status begin_apply(void *ctx, rag_txn *txn, rag_error *err) {
   rag_kb__record *record = &im->record;
   rag_key key;
   if (kbs->pending->count >= RAG_KBS_MAX)
-    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "there are %u knowledge bases, the most allowed; delete some", RAG_KBS_MAX);
+    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "there are %u knowledge bases, the most allowed; delete some",
+                    RAG_KBS_MAX);
   record->id = kbs->next_kb++;
   if (record->config.model[0] == '\0')
     snprintf(record->fingerprint, sizeof record->fingerprint, "client-%u-%u-%s", record->id, record->config.dimension,
@@ -230,7 +233,8 @@ static rag_status finish_apply(void *ctx, rag_txn *txn, rag_error *err) {
     return rag_fail_field(err, RAG_ALREADY_EXISTS, "name",
                           "knowledge base '%s' was created meanwhile; import under another name", op->kb->name);
   if (kbs->pending->count >= RAG_KBS_MAX)
-    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "there are %u knowledge bases, the most allowed; delete some", RAG_KBS_MAX);
+    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "there are %u knowledge bases, the most allowed; delete some",
+                    RAG_KBS_MAX);
   RAG_TRY(rag_kb__record_write(&op->im->record, txn, err));
   key_mark(&key, op->kb->id);
   rag_txn_delete(txn, RAG_CF_META, rag_key_slice(&key));
@@ -296,7 +300,8 @@ static rag_status remove_rows(rag_store *store, uint32_t kb, bool wrote, rag_err
 rag_status rag_kbs__import_sweep(rag_kbs *kbs, rag_error *err) {
   rag_store_iter *it = NULL;
   rag_buf numbers = {0};
-  RAG_TRY(rag_store_iter_open(kbs->store, NULL, RAG_CF_META, rag_slice_of("P", 1), rag_slice_of("Q", 1), false, &it, err));
+  RAG_TRY(
+      rag_store_iter_open(kbs->store, NULL, RAG_CF_META, rag_slice_of("P", 1), rag_slice_of("Q", 1), false, &it, err));
   while (rag_store_iter_next(it)) {
     rag_slice key = rag_store_iter_key(it);
     if (key.size == 5) rag_buf_append(&numbers, key.data + 1, 4);
@@ -333,7 +338,8 @@ rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_fn read, void *
   rag_buf payload = {0};
   rag_status status = RAG_OK;
   if (name.size > 0 && !rag_name_valid(name))
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name", "'%.*s' is not a name; a name is [a-z0-9][a-z0-9._-]{0,62}",
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name",
+                          "'%.*s' is not a name; a name is [a-z0-9][a-z0-9._-]{0,62}",
                           (int)RAG_MIN(name.size, (size_t)80), name.data);
   if (name.size > 0) RAG_TRY(name_is_free(kbs, name, err));
   rag_digest_init(&im.digest);

@@ -53,8 +53,8 @@ static rag_status content_row(rag_kb__import *im, rag_reader *r, rag_error *err)
   rag_slice value = rag_read_bytes(r);
   uint32_t last = im->content_count > 0 ? im->contents[im->content_count - 1].content : 0;
   if (r->bad || number <= last || number >= im->state.next_content || !rag_kb__decode_content(value, &content) ||
-      content.id.size == 0 || content.id.size > RAG_DOCUMENT_ID_BYTES_MAX || !utf8(content.id) || !utf8(content.title) ||
-      !utf8(content.body) || content.body.size > UINT32_MAX)
+      content.id.size == 0 || content.id.size > RAG_DOCUMENT_ID_BYTES_MAX || !utf8(content.id) ||
+      !utf8(content.title) || !utf8(content.body) || content.body.size > UINT32_MAX)
     return damaged(err, "content %u is none", number);
   RAG_TRY(grow((void **)&im->contents, &im->content_capacity, im->content_count, sizeof *im->contents, err));
   im->contents[im->content_count++] =
@@ -169,8 +169,8 @@ static bool record_good(uint32_t number, const rag_kb__commit *record) {
     uint64_t ancestor = rag_read_varint(&r);
     if (ancestor == 0 || ancestor >= number) return false;
   }
-  return !r.bad && utf8(record->author) && record->author.size <= RAG_COMMIT_AUTHOR_BYTES_MAX && utf8(record->message) &&
-         record->message.size <= RAG_COMMIT_MESSAGE_BYTES_MAX;
+  return !r.bad && utf8(record->author) && record->author.size <= RAG_COMMIT_AUTHOR_BYTES_MAX &&
+         utf8(record->message) && record->message.size <= RAG_COMMIT_MESSAGE_BYTES_MAX;
 }
 
 // Chains end: a delta is deeper than its base, and no depth reaches the distance of checkpoints.
@@ -301,10 +301,10 @@ static rag_status log_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
 
 static rag_status one_row(rag_kb__import *im, rag_kb__row type, rag_reader *r, rag_error *err) {
   static const rag_kb__frame frame_of[RAG_KB__ROW_TYPES] = {
-      [RAG_KB__ROW_CONTENT] = RAG_KB__FRAME_CONTENTS,   [RAG_KB__ROW_CHUNK] = RAG_KB__FRAME_CONTENTS,
-      [RAG_KB__ROW_VECTOR] = RAG_KB__FRAME_CONTENTS,    [RAG_KB__ROW_REVISION] = RAG_KB__FRAME_REVISIONS,
-      [RAG_KB__ROW_COMMIT] = RAG_KB__FRAME_COMMITS,     [RAG_KB__ROW_CHECKPOINT] = RAG_KB__FRAME_COMMITS,
-      [RAG_KB__ROW_REF] = RAG_KB__FRAME_REFS,           [RAG_KB__ROW_LOG] = RAG_KB__FRAME_REFS};
+      [RAG_KB__ROW_CONTENT] = RAG_KB__FRAME_CONTENTS, [RAG_KB__ROW_CHUNK] = RAG_KB__FRAME_CONTENTS,
+      [RAG_KB__ROW_VECTOR] = RAG_KB__FRAME_CONTENTS,  [RAG_KB__ROW_REVISION] = RAG_KB__FRAME_REVISIONS,
+      [RAG_KB__ROW_COMMIT] = RAG_KB__FRAME_COMMITS,   [RAG_KB__ROW_CHECKPOINT] = RAG_KB__FRAME_COMMITS,
+      [RAG_KB__ROW_REF] = RAG_KB__FRAME_REFS,         [RAG_KB__ROW_LOG] = RAG_KB__FRAME_REFS};
   if (type == 0 || type >= RAG_KB__ROW_TYPES || frame_of[type] != im->frame)
     return damaged(err, "a row of type %d stands in a frame of type %d", (int)type, (int)im->frame);
   im->rows[type]++;
@@ -380,7 +380,8 @@ static rag_status verify_head(rag_kb *kb, const rag_version *version, rag_error 
     return status;
   }
   if (rag_bitmap_edit_finish(edit, &chunks) != RAG_OK) return rag_fail_no_memory(err, 0);
-  if (!rag_bitmap_equal(chunks, version->chunks)) status = damaged(err, "the chunks of commit c%u are not its documents'", version->commit);
+  if (!rag_bitmap_equal(chunks, version->chunks))
+    status = damaged(err, "the chunks of commit c%u are not its documents'", version->commit);
   rag_ref_drop(chunks);
   return status;
 }

@@ -35,7 +35,7 @@
 #define RAG_IDEMPOTENCY_TTL_US (INT64_C(24) * 3600 * 1000000)
 #define RAG_REF_BYTES_MAX 160u
 #define RAG_LIST_LIMIT_MAX 10000u
-#define RAG_PURGE_IDS_MAX 1000u           // of one purge
+#define RAG_PURGE_IDS_MAX 1000u             // of one purge
 #define RAG_PURGE_ID_BYTES_MAX (128u << 10) // of all ids of one purge
 
 typedef struct rag_kbs rag_kbs;         // every kb of a store
@@ -97,10 +97,10 @@ typedef struct rag_kb_config {
   uint32_t dimension;           // of the vectors
   rag_metric metric;
   rag_chunking chunking;
-  char language[16];      // BCP 47 tag of the texts, or ""
-  char engine[16];        // "auto", "flat"
-  char factory[128];      // for engine "faiss"
-  double target_recall;   // 0: default
+  char language[16];    // BCP 47 tag of the texts, or ""
+  char engine[16];      // "auto", "flat"
+  char factory[128];    // for engine "faiss"
+  double target_recall; // 0: default
   uint64_t memory_bytes_max;
   uint32_t lag_slo_seconds; // 0: none
   uint32_t max_age_seconds;
@@ -112,9 +112,9 @@ typedef struct rag_kb_info { // rag_kb_info_free
   rag_kb_config config;
   uint64_t id;
   int64_t created_us;
-  char *space;                 // fingerprint of the active space
-  uint64_t documents, chunks;  // at the head of main
-  uint64_t commits;            // made so far, dropped ones included
+  char *space;                // fingerprint of the active space
+  uint64_t documents, chunks; // at the head of main
+  uint64_t commits;           // made so far, dropped ones included
   uint64_t branches, tags;
   uint64_t revisions, contents; // allocated so far
   char head[16];                // head of main: "c42"
@@ -165,9 +165,9 @@ RAG_NODISCARD rag_status rag_kb_load(rag_kb *kb, rag_error *err);
 
 typedef struct rag_chunk_input {
   rag_slice text;
-  const float *vector;        // or NULL
-  uint32_t vector_dimension;  // components at `vector`
-  rag_slice metadata;         // JSON object text or empty
+  const float *vector;       // or NULL
+  uint32_t vector_dimension; // components at `vector`
+  rag_slice metadata;        // JSON object text or empty
 } rag_chunk_input;
 
 typedef struct rag_document_input { // everything borrowed for the call
@@ -247,7 +247,7 @@ typedef struct rag_commit_info { // owned strings: rag_commit_info_free
   char *author, *message;
   rag_commit_kind kind;
   uint64_t added, changed, removed; // documents, against the first parent
-  bool counts_exact; // false: a rollback over a large difference; added and removed then count revisions
+  bool counts_exact;                // false: a rollback over a large difference; added and removed then count revisions
   uint64_t documents, chunks;
   char *space;
 } rag_commit_info;
@@ -280,7 +280,7 @@ typedef enum rag_change { RAG_CHANGE_ADDED = 0, RAG_CHANGE_CHANGED = 1, RAG_CHAN
 typedef struct rag_diff_entry {
   char *id;
   rag_change change;
-  bool text_changed; // false: only metadata or source fields differ
+  bool text_changed;                   // false: only metadata or source fields differ
   uint32_t from_revision, to_revision; // 0: not there
 } rag_diff_entry;
 typedef struct rag_diff { // rag_diff_free. Entries by document id
@@ -298,8 +298,8 @@ typedef struct rag_document { // borrowed views into pinned records: rag_documen
   rag_slice id, text, title, metadata, source_uri;
   int64_t source_modified_us, effective_us;
   uint32_t revision, content, first_chunk, chunk_count;
-  uint64_t commit;  // the commit that made this revision
-  int64_t time_us;  // when
+  uint64_t commit; // the commit that made this revision
+  int64_t time_us; // when
   void *pins[2];
 } rag_document;
 void rag_document_free(rag_document *document);
@@ -321,7 +321,7 @@ typedef struct rag_search {
   rag_slice query;     // text, or
   const float *vector; // a vector
   uint32_t vector_dimension;
-  uint32_t k;      // 1 to RAG_INDEX_K_MAX with offset
+  uint32_t k; // 1 to RAG_INDEX_K_MAX with offset
   uint32_t offset;
   bool has_min_score;
   float min_score;

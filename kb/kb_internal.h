@@ -60,7 +60,7 @@ typedef struct rag_kb__content { // CONTENT row; slices borrowed from the value
   bool chunk_metadata; // at least one chunk has metadata of its own
 } rag_kb__content;
 
-typedef struct rag_kb__chunk { // CHUNK row
+typedef struct rag_kb__chunk {  // CHUNK row
   uint32_t content, start, end; // in body
   rag_slice metadata;
 } rag_kb__chunk;
@@ -94,7 +94,7 @@ typedef struct rag_kb__state {
 void rag_kb__key_document_prefix(rag_key *key, uint32_t kb, rag_slice id);
 void rag_kb__key_document(rag_key *key, uint32_t kb, rag_slice id, uint32_t revision);
 bool rag_kb__key_document_revision(rag_slice key, uint32_t *out_revision);
-void rag_kb__key_u32(rag_key *key, uint32_t kb, uint32_t ordinal);        // REVISION, CONTENT, CHUNK, BITMAP
+void rag_kb__key_u32(rag_key *key, uint32_t kb, uint32_t ordinal); // REVISION, CONTENT, CHUNK, BITMAP
 void rag_kb__key_commit(rag_key *key, uint32_t kb, uint32_t commit, uint8_t row);
 void rag_kb__key_vector(rag_key *key, uint32_t kb, uint32_t space, uint32_t chunk);
 void rag_kb__key_cache(rag_key *key, uint32_t space, const rag_digest *digest);
@@ -140,8 +140,8 @@ rag_status rag_kb__corrupt(rag_error *err, rag_cf cf, rag_slice key); // RAG_DAT
 struct rag_version {
   rag_ref ref;
   uint32_t kb, commit;
-  uint32_t depth;          // of its delta chain
-  rag_bitmap *revisions;   // alive; one per document
+  uint32_t depth;        // of its delta chain
+  rag_bitmap *revisions; // alive; one per document
   rag_bitmap *chunks;
 };
 // Takes over both bitmaps (also on failure: NULL).
@@ -194,8 +194,8 @@ typedef struct rag_kb__chunk_row {
   uint32_t content, start, end;
 } rag_kb__chunk_row;
 typedef struct rag_kb__tables {
-  _Atomic(rag_kb__chunk_row *) *chunks;        // directory; atomic: release on store, acquire on load
-  _Atomic(_Atomic uint32_t *) *last_revision;  // by content: its newest revision (relaxed; liveness is checked after)
+  _Atomic(rag_kb__chunk_row *) *chunks;       // directory; atomic: release on store, acquire on load
+  _Atomic(_Atomic uint32_t *) *last_revision; // by content: its newest revision (relaxed; liveness is checked after)
   _Atomic uint64_t bytes;
 } rag_kb__tables;
 RAG_NODISCARD rag_status rag_kb__tables_init(rag_kb__tables *tables, rag_error *err);
@@ -235,7 +235,7 @@ typedef struct rag_kb__version_cache {
   pthread_mutex_t lock;
   uint32_t capacity, count; // guarded by: lock, like all below
   uint64_t clock;
-  uint64_t *keys;  // kb << 32 | commit
+  uint64_t *keys; // kb << 32 | commit
   uint64_t *used;
   rag_version **versions;
 } rag_kb__version_cache;
@@ -250,8 +250,8 @@ struct rag_kbs {
   rag_store *store;
   rag_jobs *jobs;
   rag_kbs_options options;
-  rag_cell registry;          // of rag_kb__registry
-  rag_kb__registry *pending;  // writers only (serialised by the store's commit)
+  rag_cell registry;            // of rag_kb__registry
+  rag_kb__registry *pending;    // writers only (serialised by the store's commit)
   uint32_t next_kb, next_space; // writers only
   rag_kb__objects *objects;
   rag_kb__version_cache versions;
@@ -287,14 +287,14 @@ struct rag_kb {
   _Atomic uint64_t history;
   _Atomic bool collecting; // atomic: one gc of a kb runs at a time
 
-  rag_index *index;            // rows >= load_limit are appended by commits, rows below by the loader
-  pthread_mutex_t index_lock;  // serialises writers of index and tables
+  rag_index *index;           // rows >= load_limit are appended by commits, rows below by the loader
+  pthread_mutex_t index_lock; // serialises writers of index and tables
   rag_kb__tables tables;
-  uint32_t load_limit;         // immutable after open: the next chunk at open
-  pthread_mutex_t load_lock;   // one loader at a time
-  bool tables_loaded;          // guarded by: load_lock
-  uint32_t load_next;          // guarded by: load_lock: rows below are in the index
-  _Atomic bool loaded;         // atomic: release by the loader, acquire by searches
+  uint32_t load_limit;       // immutable after open: the next chunk at open
+  pthread_mutex_t load_lock; // one loader at a time
+  bool tables_loaded;        // guarded by: load_lock
+  uint32_t load_next;        // guarded by: load_lock: rows below are in the index
+  _Atomic bool loaded;       // atomic: release by the loader, acquire by searches
 };
 
 static inline rag_kb__config_ref *rag_kb__config(rag_kb *kb) {
@@ -381,8 +381,8 @@ RAG_NODISCARD rag_status rag_kb__run(rag_kb__op *op, rag_error *err);
 // A new commit on branch `branch` of the draft, being the branch's head (or `base`) with the given changes.
 typedef struct rag_kb__change {
   rag_commit_kind kind;
-  uint32_t branch;      // index in op->view
-  rag_version *base;    // what the delta is against (borrowed); the set of the head, or of a rollback's target
+  uint32_t branch;       // index in op->view
+  rag_version *base;     // what the delta is against (borrowed); the set of the head, or of a rollback's target
   uint32_t other_parent; // second parent, 0: none
   rag_bitmap *revisions_added, *revisions_removed, *chunks_added, *chunks_removed; // borrowed; NULL: empty
   uint64_t added, changed, removed;
@@ -402,8 +402,8 @@ void rag_kb__idempotency_put(rag_txn *txn, uint32_t kb, const rag_write *write, 
 RAG_NODISCARD rag_status rag_kb__idempotency_sweep(rag_store *store, rag_error *err);
 
 // Differences of two versions as revisions (diff.c).
-RAG_NODISCARD rag_status rag_kb__diff_versions(rag_kb *kb, rag_txn *txn, const rag_version *from,
-                                               const rag_version *to, rag_diff *out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__diff_versions(rag_kb *kb, rag_txn *txn, const rag_version *from, const rag_version *to,
+                                               rag_diff *out, rag_error *err);
 
 // The merge base of two commits: the newest common ancestor; 0: none (dropped by retention).
 RAG_NODISCARD rag_status rag_kb__merge_base(rag_kb *kb, rag_txn *txn, uint32_t a, uint32_t b, uint32_t *out,

@@ -64,8 +64,8 @@ rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric",
                           "model %s gives unit vectors that are compared by cosine; leave metric out", config->model);
   if (strcmp(config->engine, "auto") != 0 && strcmp(config->engine, "flat") != 0)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.engine", "'%s' is not an engine of this build; use 'auto' or 'flat'",
-                          config->engine);
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.engine",
+                          "'%s' is not an engine of this build; use 'auto' or 'flat'", config->engine);
   if (!(config->target_recall >= 0 && config->target_recall <= 1))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.target_recall", "target_recall is 0 to 1");
   return rag_chunking_check(&config->chunking, err);
@@ -98,8 +98,7 @@ rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, 
   rag_embedder *embedder = NULL;
   RAG_TRY(rag_embedder_open(model, &embedder, err));
   pthread_mutex_lock(&kbs->embedders_lock);
-  rag_embedder **grown =
-      rag_realloc_array(kbs->embedders, (size_t)kbs->embedder_count + 1, sizeof *kbs->embedders);
+  rag_embedder **grown = rag_realloc_array(kbs->embedders, (size_t)kbs->embedder_count + 1, sizeof *kbs->embedders);
   if (grown != NULL) {
     kbs->embedders = grown;
     kbs->embedders[kbs->embedder_count++] = rag_ref_take(embedder);
@@ -109,8 +108,7 @@ rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, 
   return status;
 }
 
-rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view *view, rag_kb **out,
-                        rag_error *err) {
+rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view *view, rag_kb **out, rag_error *err) {
   rag_status status = RAG_OK;
   rag_kb__config_ref *config = NULL;
   rag_kb *kb = rag_calloc(1, sizeof *kb);
@@ -146,10 +144,11 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   if (record->config.model[0] != '\0') {
     RAG_TRY_OUT(rag_kbs__embedder(kbs, rag_slice_str(record->config.model), &kb->embedder, err));
     if (strcmp(rag_embedder_fingerprint(kb->embedder), kb->fingerprint) != 0) {
-      status = rag_fail(err, RAG_FAILED_PRECONDITION,
-                        "knowledge base '%s' was embedded with %s, but this program's %s is %s; vectors of two models are "
-                        "never mixed: run the program that made it, or export and import",
-                        kb->name, kb->fingerprint, record->config.model, rag_embedder_fingerprint(kb->embedder));
+      status =
+          rag_fail(err, RAG_FAILED_PRECONDITION,
+                   "knowledge base '%s' was embedded with %s, but this program's %s is %s; vectors of two models are "
+                   "never mixed: run the program that made it, or export and import",
+                   kb->name, kb->fingerprint, record->config.model, rag_embedder_fingerprint(kb->embedder));
       goto out;
     }
   }
@@ -410,7 +409,8 @@ static rag_status create_apply(void *ctx, rag_txn *txn, rag_error *err) {
     return rag_fail_field(err, RAG_ALREADY_EXISTS, "name", "knowledge base '%s' exists already; choose another name",
                           op->record.config.name);
   if (kbs->pending->count >= RAG_KBS_MAX)
-    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "there are %u knowledge bases, the most allowed; delete some", RAG_KBS_MAX);
+    return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "there are %u knowledge bases, the most allowed; delete some",
+                    RAG_KBS_MAX);
   op->next_kb = kbs->next_kb;
   op->next_space = kbs->next_space;
   op->record.id = kbs->next_kb++;
@@ -501,8 +501,7 @@ static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
   int at = registry_find(kb->kbs->pending, rag_slice_str(kb->name), NULL);
   if (at < 0 || kb->kbs->pending->kbs[at] != kb)
     return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
-  rag_kb__record record = {
-      .id = kb->id, .space = kb->space, .created_us = kb->created_us, .config = op->next->config};
+  rag_kb__record record = {.id = kb->id, .space = kb->space, .created_us = kb->created_us, .config = op->next->config};
   memcpy(record.fingerprint, kb->fingerprint, sizeof record.fingerprint);
   return rag_kb__record_write(&record, txn, err);
 }

@@ -24,8 +24,8 @@ static rag_status load_tables(rag_kb *kb, rag_error *err) {
     rag_reader r = rag_reader_of(rag_slice_of(key.data + 4, 4));
     uint32_t ordinal = rag_read_u32be(&r);
     pthread_mutex_lock(&kb->index_lock);
-    status = rag_kb__tables_set_chunk(&kb->tables, ordinal, (rag_kb__chunk_row){chunk.content, chunk.start, chunk.end},
-                                      err);
+    status =
+        rag_kb__tables_set_chunk(&kb->tables, ordinal, (rag_kb__chunk_row){chunk.content, chunk.start, chunk.end}, err);
     pthread_mutex_unlock(&kb->index_lock);
     if (status != RAG_OK) goto out;
   }
@@ -49,8 +49,7 @@ static rag_status load_revisions(rag_kb *kb, rag_error *err) {
     rag_slice key = rag_store_iter_key(it);
     rag_kb__document_entry entry;
     uint32_t revision;
-    if (!rag_kb__key_document_revision(key, &revision) ||
-        !rag_kb__decode_document(rag_store_iter_value(it), &entry)) {
+    if (!rag_kb__key_document_revision(key, &revision) || !rag_kb__decode_document(rag_store_iter_value(it), &entry)) {
       status = rag_kb__corrupt(err, RAG_CF_DOCUMENT, key);
       goto out;
     }

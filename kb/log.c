@@ -64,7 +64,8 @@ rag_status rag_kb_log(rag_kb *kb, rag_slice ref, uint64_t below, uint32_t limit,
   RAG_TRY(resolve(kb, ref, &commit, err));
   if (below != 0) { // pages go on at the parent of the last one shown, which needs not be a number below
     rag_commit_info last;
-    if (below > UINT32_MAX) return rag_fail_field(err, RAG_INVALID_ARGUMENT, "page_token", "the page token is not one of ours");
+    if (below > UINT32_MAX)
+      return rag_fail_field(err, RAG_INVALID_ARGUMENT, "page_token", "the page token is not one of ours");
     RAG_TRY(get_info(kb, (uint32_t)below, &last, err));
     commit = last.parent_count > 0 ? (uint32_t)last.parents[0] : 0;
     rag_commit_info_free(&last);

@@ -14,7 +14,7 @@ typedef struct frontier { // a max-heap of commits, each marked by the sides tha
   struct item {
     uint32_t commit;
     uint8_t sides;
-  } *items;
+  } * items;
   size_t count, capacity;
 } frontier;
 
@@ -204,8 +204,8 @@ static rag_status merge_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   }
   if (base_commit == 0) {
     status = rag_fail(err, RAG_FAILED_PRECONDITION,
-                      "c%u and c%u have no common ancestor any more (dropped by gc); they cannot be merged", from_commit,
-                      head->commit);
+                      "c%u and c%u have no common ancestor any more (dropped by gc); they cannot be merged",
+                      from_commit, head->commit);
     goto out;
   }
   RAG_TRY_OUT(rag_kb__version(kb, txn, from_commit, &from, err));
@@ -256,10 +256,11 @@ out:
   return status;
 }
 
-rag_status rag_kb_merge(rag_kb *kb, const rag_write *write, rag_slice from, rag_slice into,
-                        rag_merge_strategy strategy, rag_write_result *out, rag_strings *conflicts, rag_error *err) {
+rag_status rag_kb_merge(rag_kb *kb, const rag_write *write, rag_slice from, rag_slice into, rag_merge_strategy strategy,
+                        rag_write_result *out, rag_strings *conflicts, rag_error *err) {
   if (from.size == 0)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "from", "'from' is missing; name the branch, tag or commit to merge");
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "from",
+                          "'from' is missing; name the branch, tag or commit to merge");
   if (into.size == 0) into = rag_slice_str("main");
   merge_op op = {.op = {.kb = kb, .write = write, .plan = merge_plan},
                  .from = from,
@@ -324,7 +325,8 @@ out:
 
 rag_status rag_kb_rollback(rag_kb *kb, const rag_write *write, rag_slice to, rag_write_result *out, rag_error *err) {
   if (to.size == 0)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "to", "'to' is missing; name the commit, tag or branch to go back to");
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "to",
+                          "'to' is missing; name the commit, tag or branch to go back to");
   rollback_op op = {.op = {.kb = kb, .write = write, .plan = rollback_plan}, .to = to};
   RAG_TRY(rag_kb__run(&op.op, err));
   *out = op.op.result;

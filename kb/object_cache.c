@@ -10,8 +10,8 @@
 
 typedef struct shard {
   pthread_mutex_t lock;
-  rag_kb__object **buckets;      // guarded by: lock, like all below
-  rag_kb__object newest;         // list head: newest.older is the most recently used
+  rag_kb__object **buckets; // guarded by: lock, like all below
+  rag_kb__object newest;    // list head: newest.older is the most recently used
   uint64_t bytes, hits, misses;
   _Alignas(64) char padding[1];
 } shard;

@@ -60,8 +60,8 @@ static rag_status add_branch(void *ctx, const rag_ref_info *info) {
     b->branch_capacity = capacity;
   }
   rag_kb__branch *branch = &b->view->branches[b->view->branch_count++];
-  *branch = (rag_kb__branch){
-      .commit = (uint32_t)info->commit, .created_us = info->created_us, .moved_us = info->moved_us};
+  *branch =
+      (rag_kb__branch){.commit = (uint32_t)info->commit, .created_us = info->created_us, .moved_us = info->moved_us};
   memcpy(branch->name, info->name, sizeof branch->name);
   return RAG_OK;
 }
@@ -138,8 +138,8 @@ static rag_status open_all(rag_kbs *kbs, rag_error *err) {
     status = RAG_OK;
   }
   RAG_TRY(status);
-  RAG_TRY(rag_store_iter_open(kbs->store, NULL, RAG_CF_META, rag_slice_of("B", 1), rag_slice_of("C", 1), false, &it,
-                              err));
+  RAG_TRY(
+      rag_store_iter_open(kbs->store, NULL, RAG_CF_META, rag_slice_of("B", 1), rag_slice_of("C", 1), false, &it, err));
   while (status == RAG_OK && rag_store_iter_next(it)) status = open_one(kbs, rag_store_iter_value(it), err);
   if (status == RAG_OK) status = rag_store_iter_status(it, err);
   rag_store_iter_close(it);
@@ -153,7 +153,8 @@ static rag_status load_ahead(rag_kb *kb, rag_error *err) {
   RAG_TRY(rag_kb__view_copy(kb->pending, &view, err));
   rag_status status = RAG_OK;
   for (uint32_t i = 0; status == RAG_OK && i < view->branch_count && i < HEADS_AT_OPEN; i++)
-    if (view->branches[i].head == NULL) status = rag_kb__version(kb, NULL, view->branches[i].commit, &view->branches[i].head, err);
+    if (view->branches[i].head == NULL)
+      status = rag_kb__version(kb, NULL, view->branches[i].commit, &view->branches[i].head, err);
   if (status != RAG_OK) {
     rag_ref_drop(view);
     return status;
@@ -234,8 +235,7 @@ void rag_kbs_stats_get(rag_kbs *kbs, rag_kbs_stats *out) {
     stats.table_bytes += atomic_load_explicit(&registry->kbs[i]->tables.bytes, memory_order_relaxed);
   }
   rag_ref_drop(registry);
-  rag_kb__objects_stats(kbs->objects, &stats.object_cache_bytes, &stats.object_cache_hits,
-                        &stats.object_cache_misses);
+  rag_kb__objects_stats(kbs->objects, &stats.object_cache_bytes, &stats.object_cache_hits, &stats.object_cache_misses);
   pthread_mutex_lock(&kbs->versions.lock);
   stats.versions_cached = kbs->versions.count;
   pthread_mutex_unlock(&kbs->versions.lock);

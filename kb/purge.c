@@ -187,8 +187,8 @@ static rag_status purge_delta(purge_op *op, rag_txn *txn, rag_kb__delta *delta, 
   } else {
     RAG_TRY(step(base ? base->revisions : NULL, delta->revisions_added, delta->revisions_removed, op->sets[0],
                  &now->revisions, err));
-    RAG_TRY(step(base ? base->chunks : NULL, delta->chunks_added, delta->chunks_removed, op->sets[2], &now->chunks,
-                 err));
+    RAG_TRY(
+        step(base ? base->chunks : NULL, delta->chunks_added, delta->chunks_removed, op->sets[2], &now->chunks, err));
   }
   if (!touched) return RAG_OK;
   rag_key key;
@@ -358,7 +358,8 @@ static rag_status check_ids(const rag_slice *ids, uint32_t count, rag_error *err
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "document_ids", "document_ids is empty; name what to erase");
   if (count > RAG_PURGE_IDS_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "document_ids",
-                          "one purge takes at most %u documents; this one has %u: send several", RAG_PURGE_IDS_MAX, count);
+                          "one purge takes at most %u documents; this one has %u: send several", RAG_PURGE_IDS_MAX,
+                          count);
   for (uint32_t i = 0; i < count; i++) {
     snprintf(field, sizeof field, "document_ids[%u]", i);
     if (ids[i].size == 0 || ids[i].size > RAG_DOCUMENT_ID_BYTES_MAX || !rag_utf8_valid(ids[i].data, ids[i].size))
@@ -366,7 +367,8 @@ static rag_status check_ids(const rag_slice *ids, uint32_t count, rag_error *err
                             RAG_DOCUMENT_ID_BYTES_MAX);
     for (uint32_t j = 0; j < i; j++)
       if (rag_slice_equal(ids[i], ids[j]))
-        return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s stands twice in this call; keep one of them", field);
+        return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s stands twice in this call; keep one of them",
+                              field);
     bytes += ids[i].size;
   }
   if (bytes > RAG_PURGE_ID_BYTES_MAX)
@@ -377,9 +379,8 @@ static rag_status check_ids(const rag_slice *ids, uint32_t count, rag_error *err
 }
 
 rag_status rag_kb_purge(rag_kb *kb, const rag_slice *ids, uint32_t count, uint64_t *out_job, rag_error *err) {
-  purge_op op = {.rewrite = {.kb = kb, .plan = purge_plan, .versions = true, .objects = true},
-                 .ids = ids,
-                 .id_count = count};
+  purge_op op = {
+      .rewrite = {.kb = kb, .plan = purge_plan, .versions = true, .objects = true}, .ids = ids, .id_count = count};
   RAG_TRY(check_ids(ids, count, err));
   rag_status status = rag_kb__rewrite_run(&op.rewrite, err);
   if (status == RAG_OK) {

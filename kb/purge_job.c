@@ -171,11 +171,12 @@ static rag_status look_history(rag_store *store, const rag_kb__purge_params *par
     rag_key_init(&lower);
     rag_key_u32(&lower, params->kb);
     if (!rag_key_successor(&lower, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a kb's rows");
-    RAG_TRY(rag_store_iter_open(store, NULL, history[i], rag_key_slice(&lower), rag_key_slice(&upper), false, &it, err));
+    RAG_TRY(
+        rag_store_iter_open(store, NULL, history[i], rag_key_slice(&lower), rag_key_slice(&upper), false, &it, err));
     while (status == RAG_OK && rag_store_iter_next(it)) {
       rag_slice key = rag_store_iter_key(it), value = rag_store_iter_value(it);
-      status = history[i] == RAG_CF_COMMIT ? look_delta(params, key, value, err)
-                                           : look_checkpoint(params, key, value, err);
+      status =
+          history[i] == RAG_CF_COMMIT ? look_delta(params, key, value, err) : look_checkpoint(params, key, value, err);
     }
     if (status == RAG_OK) status = rag_store_iter_status(it, err);
     rag_store_iter_close(it);
@@ -191,7 +192,8 @@ static rag_status look_cache(rag_store *store, const rag_kb__purge_params *param
   rag_key_init(&lower);
   rag_key_u32(&lower, params->space);
   if (!rag_key_successor(&lower, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a space's rows");
-  RAG_TRY(rag_store_iter_open(store, NULL, RAG_CF_CACHE, rag_key_slice(&lower), rag_key_slice(&upper), false, &it, err));
+  RAG_TRY(
+      rag_store_iter_open(store, NULL, RAG_CF_CACHE, rag_key_slice(&lower), rag_key_slice(&upper), false, &it, err));
   while (status == RAG_OK && rag_store_iter_next(it)) {
     rag_reader r = rag_reader_of(rag_store_iter_value(it));
     uint32_t owner = rag_read_u32le(&r), chunk = rag_read_u32le(&r);
@@ -251,12 +253,12 @@ static rag_status write_receipt(rag_job *job, const rag_kb__purge_params *params
                  purged, erased, requested, found, requested - found, rag_bitmap_count(params->revisions),
                  rag_bitmap_count(params->contents), rag_bitmap_count(params->chunks), params->commits);
   append_json_string(
-      &json,
-      rag_slice_str("Every revision of these documents, with its text, title, metadata, source, chunks, vectors and "
-                    "embedding-cache entries, was removed from every version, from the indexes and from memory; the files "
-                    "that held them and the write-ahead log were rewritten without them. Then each row was looked up and "
-                    "was absent, and no commit names them. Not touched: commit messages, backups and exports made before, "
-                    "and documents put under these ids since. The ids stay in this receipt until the job's record goes."));
+      &json, rag_slice_str(
+                 "Every revision of these documents, with its text, title, metadata, source, chunks, vectors and "
+                 "embedding-cache entries, was removed from every version, from the indexes and from memory; the files "
+                 "that held them and the write-ahead log were rewritten without them. Then each row was looked up and "
+                 "was absent, and no commit names them. Not touched: commit messages, backups and exports made before, "
+                 "and documents put under these ids since. The ids stay in this receipt until the job's record goes."));
   rag_buf_append_str(&json, ",\"documents\":[");
   if (documents.failed) json.failed = true;
   rag_buf_append(&json, documents.data, documents.size);
@@ -283,7 +285,8 @@ rag_status rag_kb__purge_run(void *ctx, rag_job *job, rag_error *err) {
   for (; step < RAG_COUNT_OF(families); step++) {
     RAG_TRY_OUT(erase(kbs->store, &params, families[step], err));
     uint8_t next = (uint8_t)(step + 1);
-    RAG_TRY_OUT(rag_job_checkpoint(job, rag_slice_of(&next, 1), next, steps, "steps", err)); // one a column family, one to verify
+    RAG_TRY_OUT(rag_job_checkpoint(job, rag_slice_of(&next, 1), next, steps, "steps",
+                                   err)); // one a column family, one to verify
   }
   RAG_TRY_OUT(look(kbs->store, &params, err));
   RAG_TRY_OUT(rag_job_checkpoint(job, rag_slice_of(&steps, 1), steps, steps, "steps", err));

@@ -75,8 +75,8 @@ static rag_status put_row(rag_txn *txn, rag_cf cf, const rag_key *key, rag_buf *
 }
 
 // New content: its text, chunks, vectors and cache rows.
-static rag_status put_content(rag_kb__put_op *op, rag_txn *txn, rag_kb__prepared *document,
-                              rag_kb__document_entry *out, rag_error *err) {
+static rag_status put_content(rag_kb__put_op *op, rag_txn *txn, rag_kb__prepared *document, rag_kb__document_entry *out,
+                              rag_error *err) {
   rag_kb *kb = op->op.kb;
   rag_kb__state *state = &op->op.view->state;
   rag_buf value = {0};
@@ -86,10 +86,8 @@ static rag_status put_content(rag_kb__put_op *op, rag_txn *txn, rag_kb__prepared
   RAG_TRY(allocate(&state->next_chunk, document->chunk_count, "chunk", kb, &out->first_chunk, err));
   out->chunk_count = document->chunk_count;
 
-  rag_kb__content content = {.id = document->input->id,
-                             .title = document->input->title,
-                             .text = document->text,
-                             .body = document->body};
+  rag_kb__content content = {
+      .id = document->input->id, .title = document->input->title, .text = document->text, .body = document->body};
   for (uint32_t i = 0; i < document->chunk_count; i++) content.chunk_metadata |= document->chunks[i].metadata.size > 0;
   rag_kb__encode_content(&content, &value);
   rag_kb__key_u32(&key, kb->id, out->content);
@@ -147,8 +145,8 @@ static rag_status add_rows(rag_kb__op *base, rag_error *err) {
     for (uint32_t i = 0; status == RAG_OK && i < document->chunk_count; i++) {
       const rag_kb__prepared_chunk *chunk = &document->chunks[i];
       uint32_t ordinal = document->new_first_chunk + i;
-      status = rag_kb__tables_set_chunk(
-          &kb->tables, ordinal, (rag_kb__chunk_row){document->new_content, chunk->start, chunk->end}, err);
+      status = rag_kb__tables_set_chunk(&kb->tables, ordinal,
+                                        (rag_kb__chunk_row){document->new_content, chunk->start, chunk->end}, err);
       if (chunk->vector == NULL) continue;
       memcpy(rows + (size_t)row_count * kb->dimension, chunk->vector, kb->dimension * sizeof *rows);
       ordinals[row_count++] = ordinal;
@@ -441,10 +439,11 @@ static rag_status metadata_check_parent(metadata_op *op, rag_txn *txn, const rag
   rag_ref_drop(parent);
   RAG_TRY(status);
   if (then.revision == live) return RAG_OK;
-  return rag_fail_field(err, RAG_ABORTED, "expect_parent",
-                        "the branch moved from c%u to c%u and document '%.*s' changed meanwhile; read it again, then retry "
-                        "with expect_parent c%u",
-                        commit, head->commit, (int)RAG_MIN(op->id.size, (size_t)200), op->id.data, head->commit);
+  return rag_fail_field(
+      err, RAG_ABORTED, "expect_parent",
+      "the branch moved from c%u to c%u and document '%.*s' changed meanwhile; read it again, then retry "
+      "with expect_parent c%u",
+      commit, head->commit, (int)RAG_MIN(op->id.size, (size_t)200), op->id.data, head->commit);
 }
 
 static rag_status metadata_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {

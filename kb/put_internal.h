@@ -35,16 +35,16 @@ typedef struct rag_kb__put_op {
   rag_kb__config_ref *config;
   rag_arena *arena;
   rag_kb__prepared *documents;
-  rag_kb__view *seen;        // the view that was looked at; a reference
-  uint32_t *ids;             // open-addressing table of ids: 1 + index of document, or ~index of a deletion
+  rag_kb__view *seen; // the view that was looked at; a reference
+  uint32_t *ids;      // open-addressing table of ids: 1 + index of document, or ~index of a deletion
   uint32_t ids_capacity;
   uint32_t *prune_revisions; // for prune by source: revisions to go, found in `seen`
   uint32_t prune_count;
   rag_version *seen_head;
-  uint32_t expect_parent;    // 0: none
+  uint32_t expect_parent; // 0: none
   rag_strings *conflicts;
-  bool retry;                // apply found that more must be cut or looked up: prepare again
-  bool cut_all;              // second try: do not rely on stored contents
+  bool retry;   // apply found that more must be cut or looked up: prepare again
+  bool cut_all; // second try: do not rely on stored contents
   uint64_t embedded, reused;
 } rag_kb__put_op;
 

@@ -23,31 +23,35 @@ static rag_status check_utf8(rag_slice s, size_t index, const char *what, rag_er
   if (bad == s.size) return RAG_OK;
   char field[RAG_ERROR_FIELD_MAX];
   snprintf(field, sizeof field, "documents[%zu].%s", index, what);
-  return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s is not valid UTF-8 at byte %zu; re-encode the text", field,
-                        bad);
+  return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s is not valid UTF-8 at byte %zu; re-encode the text",
+                        field, bad);
 }
 
 static rag_status check_size(size_t size, size_t max, size_t index, const char *what, rag_error *err) {
   if (size <= max) return RAG_OK;
   char field[RAG_ERROR_FIELD_MAX];
   snprintf(field, sizeof field, "documents[%zu].%s", index, what);
-  return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has %zu bytes; at most %zu are allowed", field, size, max);
+  return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has %zu bytes; at most %zu are allowed", field, size,
+                        max);
 }
 
 bool rag_kb__metadata_plausible(rag_slice metadata) {
-  return metadata.size == 0 || (metadata.size >= 2 && metadata.data[0] == '{' && metadata.data[metadata.size - 1] == '}');
+  return metadata.size == 0 ||
+         (metadata.size >= 2 && metadata.data[0] == '{' && metadata.data[metadata.size - 1] == '}');
 }
 
 static rag_status check_vector(const rag_kb *kb, const float *vector, uint32_t dimension, const char *field,
                                rag_error *err) {
   if (kb->embedder != NULL)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
-                          "%s: knowledge base '%s' embeds texts with %s; leave the vector out, or create a knowledge base "
-                          "with \"dimension\" for vectors of your own",
-                          field, kb->name, rag_embedder_name(kb->embedder));
+    return rag_fail_field(
+        err, RAG_INVALID_ARGUMENT, field,
+        "%s: knowledge base '%s' embeds texts with %s; leave the vector out, or create a knowledge base "
+        "with \"dimension\" for vectors of your own",
+        field, kb->name, rag_embedder_name(kb->embedder));
   if (dimension != kb->dimension)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has %u components; knowledge base '%s' has dimension %u",
-                          field, dimension, kb->name, kb->dimension);
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
+                          "%s has %u components; knowledge base '%s' has dimension %u", field, dimension, kb->name,
+                          kb->dimension);
   return rag_vector_check(vector, dimension, kb->metric, field, err);
 }
 
@@ -80,7 +84,8 @@ static rag_status check_chunks(const rag_kb *kb, const rag_document_input *in, s
       return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object", field);
     snprintf(field, sizeof field, "documents[%zu].chunks[%u]", index, i);
     if (chunk->vector == NULL && blank(chunk->text))
-      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has neither text nor vector; give one of them", field);
+      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has neither text nor vector; give one of them",
+                            field);
   }
   return RAG_OK;
 }
@@ -260,7 +265,8 @@ static rag_status cut_text(rag_kb__put_op *op, rag_kb__prepared *document, uint3
   if (status != RAG_OK) {
     char field[RAG_ERROR_FIELD_MAX];
     snprintf(field, sizeof field, "documents[%u].text", index);
-    if (status == RAG_INVALID_ARGUMENT && err != NULL) return rag_fail_field(err, status, field, "%s: %s", field, err->message);
+    if (status == RAG_INVALID_ARGUMENT && err != NULL)
+      return rag_fail_field(err, status, field, "%s: %s", field, err->message);
     return status;
   }
   document->chunks = rag_arena_calloc(op->arena, (size_t)count + 1, sizeof *document->chunks);
@@ -337,9 +343,10 @@ static rag_status check_embeddable(const rag_kb__put_op *op, const rag_kb__prepa
     char field[RAG_ERROR_FIELD_MAX];
     if (document->input->chunk_count > 0) snprintf(field, sizeof field, "documents[%u].chunks[%u].text", index, i);
     else snprintf(field, sizeof field, "documents[%u].text", index);
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
-                          "%s gives a chunk of %zu bytes; at most %u can be embedded at once: cut it into smaller chunks",
-                          field, size, RAG_EMBED_TEXT_BYTES_MAX);
+    return rag_fail_field(
+        err, RAG_INVALID_ARGUMENT, field,
+        "%s gives a chunk of %zu bytes; at most %u can be embedded at once: cut it into smaller chunks", field, size,
+        RAG_EMBED_TEXT_BYTES_MAX);
   }
   return RAG_OK;
 }
@@ -524,10 +531,11 @@ static rag_status find_pruned(rag_kb__put_op *op, rag_error *err) {
 static rag_status check_call(const rag_kb__put_op *op, rag_error *err) {
   const rag_put *put = op->put;
   if ((uint64_t)put->document_count + put->delete_count > RAG_PUT_DOCUMENTS_MAX)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "documents",
-                          "one call takes at most %u documents and deletions; this one has %llu: send several calls, or "
-                          "import",
-                          RAG_PUT_DOCUMENTS_MAX, (unsigned long long)put->document_count + put->delete_count);
+    return rag_fail_field(
+        err, RAG_INVALID_ARGUMENT, "documents",
+        "one call takes at most %u documents and deletions; this one has %llu: send several calls, or "
+        "import",
+        RAG_PUT_DOCUMENTS_MAX, (unsigned long long)put->document_count + put->delete_count);
   for (uint32_t i = 0; i < put->document_count; i++) RAG_TRY(check_document(op->op.kb, &put->documents[i], i, err));
   for (uint32_t i = 0; i < put->delete_count; i++) {
     char field[RAG_ERROR_FIELD_MAX];

@@ -26,8 +26,8 @@ static bool parse_u32(rag_slice digits, uint32_t *out) {
 
 static rag_status bad_ref(rag_error *err, rag_slice ref) {
   return rag_fail(err, RAG_INVALID_ARGUMENT,
-                  "'%.*s' is not a ref; a ref is a branch, a tag, a commit id (c42), REF~n or BRANCH@time", (int)ref.size,
-                  ref.data);
+                  "'%.*s' is not a ref; a ref is a branch, a tag, a commit id (c42), REF~n or BRANCH@time",
+                  (int)ref.size, ref.data);
 }
 
 static bool nearest_name(const rag_kb__view *view, rag_slice name, const char **out) {
@@ -75,7 +75,8 @@ static rag_status newest_log_row(rag_kb *kb, rag_txn *txn, const rag_key *lower,
   rag_store_iter *it = NULL;
   rag_key from = *lower;
   rag_key_init(out);
-  RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(lower), rag_key_slice(upper), true, &it, err));
+  RAG_TRY(
+      rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(lower), rag_key_slice(upper), true, &it, err));
   if (rag_store_iter_next(it)) rag_key_raw(out, rag_store_iter_key(it).data, rag_store_iter_key(it).size);
   rag_status status = rag_store_iter_status(it, err);
   rag_store_iter_close(it);
@@ -129,15 +130,15 @@ static rag_status branch_at(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, 
   return RAG_OK;
 }
 
-static rag_status first_parents(rag_kb *kb, rag_txn *txn, uint32_t commit, uint32_t steps, uint32_t *out, rag_error *err) {
+static rag_status first_parents(rag_kb *kb, rag_txn *txn, uint32_t commit, uint32_t steps, uint32_t *out,
+                                rag_error *err) {
   for (uint32_t i = 0; i < steps; i++) {
     rag_kb__commit record;
     rag_value pin = {0};
     RAG_TRY(rag_kb__get_commit(kb, txn, commit, &record, &pin, err));
     uint32_t parent = record.parent_count > 0 ? record.parents[0] : 0;
     rag_value_free(&pin);
-    if (parent == 0)
-      return rag_fail(err, RAG_NOT_FOUND, "c%u has only %u first parents, not %u", commit, i, steps);
+    if (parent == 0) return rag_fail(err, RAG_NOT_FOUND, "c%u has only %u first parents, not %u", commit, i, steps);
     commit = parent;
   }
   *out = commit;
@@ -147,7 +148,8 @@ static rag_status first_parents(rag_kb *kb, rag_txn *txn, uint32_t commit, uint3
 rag_status rag_kb__resolve_commit(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, rag_slice ref, uint32_t *out,
                                   rag_error *err) {
   if (ref.size == 0) ref = rag_slice_str("main");
-  if (ref.size > RAG_REF_BYTES_MAX) return rag_fail(err, RAG_INVALID_ARGUMENT, "a ref is at most %u bytes", RAG_REF_BYTES_MAX);
+  if (ref.size > RAG_REF_BYTES_MAX)
+    return rag_fail(err, RAG_INVALID_ARGUMENT, "a ref is at most %u bytes", RAG_REF_BYTES_MAX);
   size_t name_end = 0;
   while (name_end < ref.size && ref.data[name_end] != '~' && ref.data[name_end] != '@') name_end++;
   rag_slice name = rag_slice_of(ref.data, name_end);
@@ -216,8 +218,8 @@ typedef struct ref_op {
 static rag_status check_new_name(const rag_kb__view *view, rag_slice name, rag_error *err) {
   if (!rag_name_valid(name))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name",
-                          "'%.*s' is not a name; a name is [a-z0-9][a-z0-9._-]{0,62}", (int)RAG_MIN(name.size, (size_t)80),
-                          name.data);
+                          "'%.*s' is not a name; a name is [a-z0-9][a-z0-9._-]{0,62}",
+                          (int)RAG_MIN(name.size, (size_t)80), name.data);
   if (looks_like_commit(name))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name", "'%.*s' looks like a commit id; choose another name",
                           (int)name.size, name.data);
@@ -256,7 +258,8 @@ static rag_status ref_create_plan(rag_kb__op *base, rag_txn *txn, rag_error *err
   view->state.last_time_us = now;
   if (op->tag) {
     if (view->tag_count >= RAG_KB_TAGS_MAX)
-      return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "a knowledge base has at most %u tags; delete some", RAG_KB_TAGS_MAX);
+      return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "a knowledge base has at most %u tags; delete some",
+                      RAG_KB_TAGS_MAX);
     RAG_TRY(rag_kb__view_own_tags(view, 1, err));
     (void)rag_kb__view_find_tag(view, op->name, &at);
     memmove(&view->tags[at + 1], &view->tags[at], (view->tag_count - at) * sizeof *view->tags);
@@ -394,8 +397,8 @@ static rag_status list_refs(rag_kb *kb, rag_slice after, uint32_t limit, bool ta
       memcpy(items[i].name, tag->name, sizeof tag->name);
     } else {
       const rag_kb__branch *branch = &view->branches[at + i];
-      items[i] = (rag_ref_info){
-          .commit = branch->commit, .created_us = branch->created_us, .moved_us = branch->moved_us};
+      items[i] =
+          (rag_ref_info){.commit = branch->commit, .created_us = branch->created_us, .moved_us = branch->moved_us};
       memcpy(items[i].name, branch->name, sizeof branch->name);
     }
   }

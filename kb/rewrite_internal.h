@@ -12,8 +12,8 @@ typedef struct rag_kb__rewrite rag_kb__rewrite;
 struct rag_kb__rewrite {
   rag_kb *kb;
   rag_status (*plan)(rag_kb__rewrite *rewrite, rag_txn *txn, rag_error *err); // embed this struct as the first member
-  bool versions; // commits are dropped or change: nothing read before may stay in, or get into, the version cache
-  bool objects;  // documents go while versions had them: the same for the object cache
+  bool versions;      // commits are dropped or change: nothing read before may stay in, or get into, the version cache
+  bool objects;       // documents go while versions had them: the same for the object cache
   rag_kb__view *view; // in plan: the draft
 };
 RAG_NODISCARD rag_status rag_kb__rewrite_run(rag_kb__rewrite *rewrite, rag_error *err);
@@ -28,7 +28,8 @@ typedef struct rag_kb__content_rows {
   rag_digest *digests; // of each chunk's text; owned; NULL: the kb's vectors are the client's and never cached
 } rag_kb__content_rows;
 // Reads what deleting needs to know. A content that has no row (any more) has no bytes and no digests. txn may be NULL.
-RAG_NODISCARD rag_status rag_kb__content_rows_read(rag_kb *kb, rag_txn *txn, rag_kb__content_rows *rows, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__content_rows_read(rag_kb *kb, rag_txn *txn, rag_kb__content_rows *rows,
+                                                   rag_error *err);
 // CONTENT, CHUNK, VECTOR, and the CACHE rows that still point at its chunks.
 RAG_NODISCARD rag_status rag_kb__content_rows_delete(rag_kb *kb, rag_txn *txn, const rag_kb__content_rows *rows,
                                                      rag_error *err);
@@ -57,8 +58,8 @@ typedef struct rag_kb__gc_commit {
 } rag_kb__gc_commit;
 
 typedef struct rag_kb__gc_plan {
-  rag_kb__view *view; // what was looked at
-  uint32_t limit;     // commits from here on are newer than the plan
+  rag_kb__view *view;         // what was looked at
+  uint32_t limit;             // commits from here on are newer than the plan
   rag_kb__gc_commit *commits; // every stored one below limit, by number
   size_t count, capacity, kept;
   uint32_t *pool;
@@ -86,7 +87,7 @@ typedef struct rag_kb__gc_run_state {
   rag_job *job;
   rag_gc_options options;
   rag_kb__gc_phase phase;
-  uint32_t limit_revision; // rows from here on are newer than the gc
+  uint32_t limit_revision;                                                 // rows from here on are newer than the gc
   uint64_t commits, revisions, contents, chunks, text_bytes, vector_bytes; // dropped, removed
   uint64_t done, total;                                                    // rows of documents
   rag_key at; // documents up to this key prefix are done; empty: none

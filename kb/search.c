@@ -16,7 +16,7 @@ typedef struct search_pins {
   struct pinned_hit {
     rag_kb__object *object;
     rag_value chunk_row; // for chunk metadata
-  } *pinned;
+  } * pinned;
 } search_pins;
 
 static search_pins *pins_create(rag_kb *kb, rag_index_view *view, uint32_t count) {
@@ -66,8 +66,8 @@ static rag_status check(const rag_kb *kb, const rag_search *search, rag_error *e
   }
   if (search->vector_dimension != kb->dimension)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "vector",
-                          "the vector has %u components; knowledge base '%s' has dimension %u", search->vector_dimension,
-                          kb->name, kb->dimension);
+                          "the vector has %u components; knowledge base '%s' has dimension %u",
+                          search->vector_dimension, kb->name, kb->dimension);
   return rag_vector_check(search->vector, search->vector_dimension, kb->metric, "vector", err);
 }
 
@@ -98,8 +98,8 @@ static rag_status query_vector(rag_kb *kb, const rag_search *search, float *out,
 }
 
 // The document that a content belongs to: the name under which its revisions are found.
-static rag_status find_by_content(rag_kb *kb, const rag_version *version, uint32_t content,
-                                  rag_kb__document_entry *out, rag_error *err) {
+static rag_status find_by_content(rag_kb *kb, const rag_version *version, uint32_t content, rag_kb__document_entry *out,
+                                  rag_error *err) {
   rag_key key;
   rag_value value = {0};
   rag_kb__content record;
@@ -110,8 +110,7 @@ static rag_status find_by_content(rag_kb *kb, const rag_version *version, uint32
   RAG_TRY(status);
   if (rag_kb__decode_content(value.slice, &record))
     status = rag_kb__find_document(kb, NULL, version->revisions, record.id, out, err);
-  else
-    status = rag_kb__corrupt(err, RAG_CF_CONTENT, rag_key_slice(&key));
+  else status = rag_kb__corrupt(err, RAG_CF_CONTENT, rag_key_slice(&key));
   rag_value_free(&value);
   return status;
 }
@@ -168,7 +167,8 @@ static rag_status fill_hit(rag_kb *kb, const rag_search *search, const rag_versi
       rag_kb__chunk chunk;
       rag_kb__key_u32(&key, kb->id, from->ordinal);
       RAG_TRY(rag_store_get(kb->store, NULL, RAG_CF_CHUNK, rag_key_slice(&key), &pinned->chunk_row, err));
-      if (!rag_kb__decode_chunk(pinned->chunk_row.slice, &chunk)) return rag_kb__corrupt(err, RAG_CF_CHUNK, rag_key_slice(&key));
+      if (!rag_kb__decode_chunk(pinned->chunk_row.slice, &chunk))
+        return rag_kb__corrupt(err, RAG_CF_CHUNK, rag_key_slice(&key));
       hit->chunk_metadata = chunk.metadata;
     }
   }

@@ -77,7 +77,7 @@ typedef struct rag_kb__import {
   size_t commit_count, commit_capacity;
   bool checkpoint_due; // the last commit has a checkpoint, which must come next
   rag_bitmap_edit *revisions, *chunks, *used_contents;
-  rag_buf last_ref;                  // kind and name
+  rag_buf last_ref;                   // kind and name
   char (*branches)[RAG_NAME_MAX + 1]; // in the order of refs
   size_t branch_count, branch_capacity;
   uint32_t tag_count;

@@ -43,8 +43,8 @@ typedef struct variant {
   const char *path;
   const char *type; // NULL: GET
   rag_buf body;
-  rag_buf request;     // to ragd
-  rag_buf answer;      // ragd's body
+  rag_buf request; // to ragd
+  rag_buf answer;  // ragd's body
   char answer_type[64];
 } variant;
 
@@ -67,8 +67,9 @@ static void json_vector(rag_buf *out, const float *vector) {
 
 static void make_request(variant *v) {
   if (v->type)
-    rag_buf_printf(&v->request, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n",
-                   v->path, v->type, v->body.size);
+    rag_buf_printf(&v->request,
+                   "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n\r\n", v->path,
+                   v->type, v->body.size);
   else rag_buf_printf(&v->request, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", v->path);
   rag_buf_append(&v->request, v->body.data, v->body.size);
 }
@@ -76,7 +77,8 @@ static void make_request(variant *v) {
 static void make_variants(variant *v) {
   float vector[DIMENSION];
   random_vector(vector);
-  v[0] = (variant){.name = "search by vector, protobuf", .path = "/v1/kbs/bench/search", .type = "application/x-protobuf"};
+  v[0] =
+      (variant){.name = "search by vector, protobuf", .path = "/v1/kbs/bench/search", .type = "application/x-protobuf"};
   Ragd__V1__SearchRequest search = RAGD__V1__SEARCH_REQUEST__INIT;
   search.vector.data = (uint8_t *)vector;
   search.vector.len = sizeof(vector);
@@ -200,8 +202,8 @@ static void run_bare(const variant *variants, unsigned threads, int ready, int s
   uint16_t port = 0;
   b.variants = variants;
   for (int i = 0; i < 3; i++) {
-    b.answers[i] = MHD_create_response_from_buffer(variants[i].answer.size, variants[i].answer.data,
-                                                   MHD_RESPMEM_PERSISTENT);
+    b.answers[i] =
+        MHD_create_response_from_buffer(variants[i].answer.size, variants[i].answer.data, MHD_RESPMEM_PERSISTENT);
     MHD_add_response_header(b.answers[i], "Server", "ragd");
     MHD_add_response_header(b.answers[i], "X-Request-Id", "0123456789abcdef");
     MHD_add_response_header(b.answers[i], "Content-Type", variants[i].answer_type);

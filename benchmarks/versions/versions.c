@@ -134,8 +134,8 @@ static uint64_t time_diff(rag_kb *kb, const char *from, const char *to, size_t e
 }
 
 enum { COMMIT, BRANCH, TAG, ROLLBACK, DIFF_10, DIFF_1000, SEARCH_HEAD, SEARCH_OLD, KINDS };
-static const char *const kind_names[KINDS] = {"commit_10_documents", "branch",    "tag",         "rollback",
-                                              "diff_10",             "diff_1000", "search_head", "search_old"};
+static const char *const kind_names[KINDS] = {"commit_10_documents", "branch",      "tag",       "rollback", "diff_10",
+                                              "diff_1000",           "search_head", "search_old"};
 
 typedef struct subject {
   rag_kb *kb;
@@ -164,7 +164,8 @@ static void measure_once(subject *s, batch *b, int round) {
   char parent[sizeof from + 2];
   snprintf(parent, sizeof parent, "%s~1", from);
   add(&s->samples[DIFF_10], time_diff(s->kb, parent, from, 10));
-  add(&s->samples[DIFF_1000], time_diff(s->kb, s->before_1000, s->after_1000, s->documents < 1000 ? s->documents : 1000));
+  add(&s->samples[DIFF_1000],
+      time_diff(s->kb, s->before_1000, s->after_1000, s->documents < 1000 ? s->documents : 1000));
   snprintf(name, sizeof name, "b%d", round);
   uint64_t start = rag_clock_monotonic_ns();
   MUST(rag_kb_branch_create(s->kb, &write, rag_slice_str(name), rag_slice_str(s->old), &ref, err));
@@ -219,8 +220,8 @@ static void print_bytes(rag_store *store, uint64_t chunks, uint64_t documents, u
   }
   uint64_t documents_bytes = stats.live_bytes[RAG_CF_DOCUMENT] + stats.live_bytes[RAG_CF_REVISION];
   uint64_t chunks_bytes = stats.live_bytes[RAG_CF_CHUNK] + stats.live_bytes[RAG_CF_CACHE];
-  printf("},\n  \"written_text_bytes\": %" PRIu64 ", \"vector_bytes\": %" PRIu64 ", \"all_bytes\": %" PRIu64 ",\n", text_bytes,
-         vector_bytes, all);
+  printf("},\n  \"written_text_bytes\": %" PRIu64 ", \"vector_bytes\": %" PRIu64 ", \"all_bytes\": %" PRIu64 ",\n",
+         text_bytes, vector_bytes, all);
   printf("  \"bytes_per_revision_beyond_text\": %.1f, \"bytes_per_chunk_beyond_text_and_vector\": %.1f,\n",
          (double)documents_bytes / (double)documents, (double)chunks_bytes / (double)chunks);
 }
@@ -268,9 +269,10 @@ int main(int argc, char **argv) {
   printf("  \"median_us\": {\n");
   for (int k = 0; k < KINDS; k++) {
     double a = median_us(&subjects[0].samples[k]), c = median_us(&subjects[1].samples[k]);
-    printf("    \"%s\": {\"small\": %.1f, \"large\": %.1f, \"ratio\": %.2f, \"small_p90\": %.1f, \"large_p90\": %.1f}%s\n",
-           kind_names[k], a, c, c / a, p90_us(&subjects[0].samples[k]), p90_us(&subjects[1].samples[k]),
-           k + 1 < KINDS ? "," : "");
+    printf(
+        "    \"%s\": {\"small\": %.1f, \"large\": %.1f, \"ratio\": %.2f, \"small_p90\": %.1f, \"large_p90\": %.1f}%s\n",
+        kind_names[k], a, c, c / a, p90_us(&subjects[0].samples[k]), p90_us(&subjects[1].samples[k]),
+        k + 1 < KINDS ? "," : "");
   }
   double head = median_us(&subjects[1].samples[SEARCH_HEAD]), old = median_us(&subjects[1].samples[SEARCH_OLD]);
   printf("  },\n  \"search_old_over_head_large\": %.2f\n}\n", old / head);

@@ -38,8 +38,8 @@
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t changed;
-  bool open;                 // guarded by: lock
-  unsigned waiting, running; // guarded by: lock
+  bool open;                                  // guarded by: lock
+  unsigned waiting, running;                  // guarded by: lock
   unsigned handled, cancelled, failed_writes; // guarded by: lock
   bool keys;
 } gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -293,9 +293,9 @@ typedef struct reply {
   int status;
   char head[8192];
   rag_buf body;
-  bool whole;    // the answer ended as its header said
+  bool whole;     // the answer ended as its header said
   size_t counted; // body bytes when they are not kept
-  bool mismatch; // of the pattern, when they are not kept
+  bool mismatch;  // of the pattern, when they are not kept
 } reply;
 
 typedef struct reader {

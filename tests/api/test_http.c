@@ -114,16 +114,20 @@ static void refuse_case(const fixture *f, const char *request, int status, const
 static void refuses_ambiguous_requests(void **state) {
   fixture *f = *state;
   serve(f);
-  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "one Content");
-  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, "one Content");
-  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
+  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400,
               "one Content");
-  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "not supported");
+  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400,
+              "one Content");
+  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+              400, "one Content");
+  refuse_case(f, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400,
+              "not supported");
   refuse_case(f, "GET /echo HTTP/1.1\r\nHost: a\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n", 400, "authorization");
   refuse_case(f, "GET echo HTTP/1.1\r\nHost: a\r\n\r\n", 400, "begin with /");
   refuse_case(f, "GET /ec ho HTTP/1.1\r\nHost: a\r\n\r\n", 400, "begin with /");
   refuse_case(f, "GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "begin with /");
-  refuse_case(f, "POST /denied HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", 401, "who are you"); // body never sent
+  refuse_case(f, "POST /denied HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", 401,
+              "who are you"); // body never sent
   assert_int_equal(gate.handled, 0);
 }
 
@@ -183,7 +187,9 @@ static void limits_the_body(void **state) {
       reader *rd = calloc(1, sizeof(*rd));
       reply r = {0};
       rd->fd = dial(f);
-      if (chunked) snprintf(head, sizeof(head), "POST /pool HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n", size);
+      if (chunked)
+        snprintf(head, sizeof(head), "POST /pool HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n",
+                 size);
       else snprintf(head, sizeof(head), "POST /pool HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", size);
       say(rd->fd, head);
       say_bytes(rd->fd, body, size);

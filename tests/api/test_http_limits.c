@@ -151,8 +151,8 @@ static void *crowd_member(void *arg) {
   for (unsigned i = 0; i < 20; i++) {
     char request[160], want[160];
     const char *path = (m->index + i) % 3 == 0 ? "/pool" : "/echo";
-    snprintf(request, sizeof(request), "POST %s?%u.%u HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", path, m->index,
-             i);
+    snprintf(request, sizeof(request), "POST %s?%u.%u HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", path,
+             m->index, i);
     snprintf(want, sizeof(want), "POST %s?%u.%u body", path, m->index, i);
     if (!say_bytes(r->fd, request, strlen(request)) || !hear(r, &out, false, true) || out.status != 200 ||
         strcmp(out.body.data, want) != 0)
@@ -375,7 +375,8 @@ static void refuses_an_address_that_is_taken(void **state) {
 static void refuses_public_addresses_without_a_key(void **state) {
   fixture *f = *state;
   rag_error err = {0};
-  const char *public[] = {"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "[2001:db8::1]:0", "128.0.0.1:0", "[::ffff:10.0.0.1]:0"};
+  const char *public[] = {"0.0.0.0:0",       "[::]:0",      "192.0.2.1:0",
+                          "[2001:db8::1]:0", "128.0.0.1:0", "[::ffff:10.0.0.1]:0"};
   for (size_t i = 0; i < RAG_COUNT_OF(public); i++) {
     f->options.listen = public[i];
     assert_int_equal(rag_server_start(&f->api, &f->options, &f->server, &err), RAG_FAILED_PRECONDITION);
@@ -400,9 +401,9 @@ static void refuses_public_addresses_without_a_key(void **state) {
 static void refuses_bad_options(void **state) {
   fixture *f = *state;
   rag_error err = {0};
-  const char *bad[] = {"",          "7700",       "127.0.0.1",   "127.0.0.1:",      "127.0.0.1:65536", "127.0.0.1:-1",
-                       "host:7700", "::1:7700",   "[::1]7700",   "[127.0.0.1]:700", "127.1:700",       "[::1%lo]:700",
-                       ":7700",     "*:7700",     "127.0.0.1: 1"};
+  const char *bad[] = {"",          "7700",     "127.0.0.1",   "127.0.0.1:",      "127.0.0.1:65536", "127.0.0.1:-1",
+                       "host:7700", "::1:7700", "[::1]7700",   "[127.0.0.1]:700", "127.1:700",       "[::1%lo]:700",
+                       ":7700",     "*:7700",   "127.0.0.1: 1"};
   for (size_t i = 0; i < RAG_COUNT_OF(bad); i++) {
     f->options.listen = bad[i];
     assert_int_equal(rag_server_start(&f->api, &f->options, &f->server, &err), RAG_INVALID_ARGUMENT);

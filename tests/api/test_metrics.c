@@ -138,7 +138,8 @@ static void checker_finds_what_is_broken(void **state) {
   assert_non_null(check_text(FAMILY("counter") "a_total{1x=\"\"} 1\n"));
   assert_non_null(check_text(FAMILY("gauge") "a_total 1\n"));
   assert_non_null(check_text(FAMILY("summer") "a_total 1\n"));
-  const char *histogram = "# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} %d\nh_sum 1\nh_count %d\n";
+  const char *histogram =
+      "# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} %d\nh_sum 1\nh_count %d\n";
   char text[256];
   snprintf(text, sizeof(text), histogram, 3, 3);
   assert_null(check_text(text));

@@ -27,11 +27,11 @@
     rag_status fails_status_ = (expr);                                                                                 \
     const char *fails_part_ = (part);                                                                                  \
     if (fails_status_ != (expected))                                                                                   \
-      fail_msg("%s:%d: %s: %s instead of %s: %s", __FILE__, __LINE__, #expr, rag_status_name(fails_status_),          \
+      fail_msg("%s:%d: %s: %s instead of %s: %s", __FILE__, __LINE__, #expr, rag_status_name(fails_status_),           \
                rag_status_name(expected), err.message);                                                                \
     if (err.message[0] == '\0' || (fails_part_ != NULL && strstr(err.message, fails_part_) == NULL))                   \
-      fail_msg("%s:%d: %s: the message does not say '%s': %s", __FILE__, __LINE__, #expr, fails_part_ ? fails_part_ : "", \
-               err.message);                                                                                           \
+      fail_msg("%s:%d: %s: the message does not say '%s': %s", __FILE__, __LINE__, #expr,                              \
+               fails_part_ ? fails_part_ : "", err.message);                                                           \
   } while (0)
 #define S(text) rag_slice_str(text)
 
@@ -220,8 +220,8 @@ static inline const char *kb_test_search(rag_kb *kb, const char *at, const char 
   ids[0] = '\0';
   for (uint32_t i = 0; i < result.count; i++) {
     assert_true(used + result.hits[i].document_id.size + 2 < sizeof ids);
-    used += (size_t)snprintf(ids + used, sizeof ids - used, "%s%.*s", i ? " " : "", (int)result.hits[i].document_id.size,
-                             result.hits[i].document_id.data);
+    used += (size_t)snprintf(ids + used, sizeof ids - used, "%s%.*s", i ? " " : "",
+                             (int)result.hits[i].document_id.size, result.hits[i].document_id.data);
   }
   rag_search_result_free(&result);
   return ids;
@@ -273,8 +273,9 @@ static inline kb_test_footprint kb_test_footprint_of(kb_fixture *f, rag_kb *kb) 
   rag_kbs_stats kbs;
   rag_store_stats_get(f->store, &store);
   rag_kbs_stats_get(f->kbs, &kbs);
-  kb_test_footprint p = {info.commits, info.revisions,      info.contents, info.documents,
-                         info.chunks,  store.bytes_written, store.groups,  kbs.vector_bytes, {0}};
+  kb_test_footprint p = {info.commits,   info.revisions,   info.contents,
+                         info.documents, info.chunks,      store.bytes_written,
+                         store.groups,   kbs.vector_bytes, {0}};
   memcpy(p.head, info.head, sizeof p.head);
   return p;
 }

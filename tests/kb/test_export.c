@@ -89,15 +89,22 @@ static void describe_version(rag_kb *kb, const char *ref, rag_buf *out) {
     const rag_document *d = &documents[i];
     rag_slice slices[5] = {d->id, d->text, d->title, d->metadata, d->source_uri};
     for (int s = 0; s < 5; s++) rag_buf_append_bytes(out, slices[s]);
-    uint64_t numbers[8] = {(uint64_t)d->source_modified_us, (uint64_t)d->effective_us, d->revision, d->content,
-                           d->first_chunk, d->chunk_count, d->commit, (uint64_t)d->time_us};
+    uint64_t numbers[8] = {(uint64_t)d->source_modified_us,
+                           (uint64_t)d->effective_us,
+                           d->revision,
+                           d->content,
+                           d->first_chunk,
+                           d->chunk_count,
+                           d->commit,
+                           (uint64_t)d->time_us};
     for (int n = 0; n < 8; n++) rag_buf_append_varint(out, numbers[n]);
     rag_document_free(&documents[i]);
   }
   rag_free(documents);
   OK(rag_kb_commit_get(kb, S(ref), &info, &err));
-  uint64_t numbers[11] = {info.id,      info.parents[0], info.parents[1], info.parent_count, (uint64_t)info.time_us, info.kind,
-                          info.added,   info.changed,    info.removed,    info.documents,    info.chunks};
+  uint64_t numbers[11] = {info.id,    info.parents[0], info.parents[1], info.parent_count, (uint64_t)info.time_us,
+                          info.kind,  info.added,      info.changed,    info.removed,      info.documents,
+                          info.chunks};
   for (int n = 0; n < 11; n++) rag_buf_append_varint(out, numbers[n]);
   rag_buf_append_bytes(out, S(info.author));
   rag_buf_append_bytes(out, S(info.message));
@@ -131,7 +138,8 @@ static void describe_refs(rag_kb *kb, rag_buf *out) {
   for (int tags = 0; tags < 2; tags++) {
     rag_ref_info *refs = NULL;
     uint32_t count = 0;
-    OK(tags ? rag_kb_tags(kb, S(""), 1000, &refs, &count, &err) : rag_kb_branches(kb, S(""), 1000, &refs, &count, &err));
+    OK(tags ? rag_kb_tags(kb, S(""), 1000, &refs, &count, &err)
+            : rag_kb_branches(kb, S(""), 1000, &refs, &count, &err));
     for (uint32_t i = 0; i < count; i++) {
       rag_buf_append_bytes(out, S(refs[i].name));
       rag_buf_append_varint(out, refs[i].commit);
@@ -181,13 +189,19 @@ static void fill_texts(rag_kb *kb) {
   char name[16], text[400];
   for (int i = 0; i < 300; i++) { // past a checkpoint
     snprintf(name, sizeof name, "d%d", i % 37);
-    snprintf(text, sizeof text,
-             "# Part %d\n\nA first paragraph about subject s%d, long enough to be a chunk of its own when chunks are small.\n\n"
-             "Another one, about topic t%d and the state %d of the document, with some more words to fill the chunk up.",
-             i % 5, i % 11, i % 7, i);
-    rag_document_input in = {.id = S(name), .text = S(text), .title = S(i % 3 ? "A title" : ""),
-                             .metadata = S(i % 2 ? "{\"lang\":\"en\"}" : ""), .source_uri = S("file:///x"),
-                             .source_modified_us = i, .effective_us = -i};
+    snprintf(
+        text, sizeof text,
+        "# Part %d\n\nA first paragraph about subject s%d, long enough to be a chunk of its own when chunks are "
+        "small.\n\n"
+        "Another one, about topic t%d and the state %d of the document, with some more words to fill the chunk up.",
+        i % 5, i % 11, i % 7, i);
+    rag_document_input in = {.id = S(name),
+                             .text = S(text),
+                             .title = S(i % 3 ? "A title" : ""),
+                             .metadata = S(i % 2 ? "{\"lang\":\"en\"}" : ""),
+                             .source_uri = S("file:///x"),
+                             .source_modified_us = i,
+                             .effective_us = -i};
     (void)kb_test_put_input(kb, NULL, &in);
   }
   kb_test_branch(kb, "side", "main~20");
@@ -208,7 +222,11 @@ static void put_vectors(rag_kb *kb) {
   };
   rag_document_input in[3] = {
       {.id = S("one"), .text = S("one vector"), .vector = a, .vector_dimension = 4, .metadata = S("{\"k\":\"v\"}")},
-      {.id = S("three"), .text = S("first words and other words"), .title = S("Three"), .chunks = chunks, .chunk_count = 3},
+      {.id = S("three"),
+       .text = S("first words and other words"),
+       .title = S("Three"),
+       .chunks = chunks,
+       .chunk_count = 3},
       {.id = S("bare"), .vector = c, .vector_dimension = 4, .source_uri = S("s3://b/k"), .effective_us = 5},
   };
   for (int i = 0; i < 3; i++) (void)kb_test_put_input(kb, NULL, &in[i]);
@@ -226,8 +244,12 @@ static void texts_come_back(void **state) {
   stream s = {.step = 777}, again = {0};
   rag_gc_options options = {.keep_commits = 150};
   uint64_t job = 0;
-  rag_search search = {.query = S("a paragraph about subject s3 and topic t4"), .k = 50, .exact = true, .want_text = true,
-                       .want_metadata = true, .want_vector = true};
+  rag_search search = {.query = S("a paragraph about subject s3 and topic t4"),
+                       .k = 50,
+                       .exact = true,
+                       .want_text = true,
+                       .want_metadata = true,
+                       .want_vector = true};
   fill_texts(kb);
   OK(rag_kb_gc(kb, &options, &job, &err)); // dropped commits, rebased deltas, log rows that point nowhere
   kb_test_job(f, job);
@@ -258,8 +280,13 @@ static void texts_come_back(void **state) {
 
 static float query_vector[4] = {0.5f, 1, -1, 0.25f};
 static rag_search by_vector(void) {
-  return (rag_search){.vector = query_vector, .vector_dimension = 4, .k = 50, .exact = true, .want_text = true,
-                      .want_metadata = true, .want_vector = true};
+  return (rag_search){.vector = query_vector,
+                      .vector_dimension = 4,
+                      .k = 50,
+                      .exact = true,
+                      .want_text = true,
+                      .want_metadata = true,
+                      .want_vector = true};
 }
 
 static void vectors_come_back_under_their_name(void **state) {
@@ -519,7 +546,8 @@ static void version_1_imports_for_ever(void **state) {
   rag_search_result result = {0};
   OK(rag_kb_search(kb, &search, &result, &err));
   assert_int_equal(result.commit, 7);
-  assert_int_equal(result.count, 3); // "three": two vectors, "bare": one; "one" was deleted on the branch that was merged
+  assert_int_equal(result.count,
+                   3); // "three": two vectors, "bare": one; "one" was deleted on the branch that was merged
   assert_true(rag_slice_equal(result.hits[2].document_id, S("bare")));
   assert_true(rag_slice_equal(result.hits[0].chunk_metadata, S("{\"page\":1}")) ||
               rag_slice_equal(result.hits[1].chunk_metadata, S("{\"page\":1}")));

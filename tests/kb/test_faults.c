@@ -58,10 +58,10 @@ static void assert_reads(rag_kb *kb) {
 
 static rag_kb *make_before(kb_fixture *f) {
   rag_kb *kb = kb_test_new(f);
-  kb_test_put(kb, "a", "the first text");                // c2
+  kb_test_put(kb, "a", "the first text"); // c2
   kb_test_branch(kb, "side", "main");
-  kb_test_put_on(kb, "side", "b", "on the side", NULL);  // c3
-  kb_test_put(kb, "a", "before the error");              // c4
+  kb_test_put_on(kb, "side", "b", "on the side", NULL); // c3
+  kb_test_put(kb, "a", "before the error");             // c4
   return kb;
 }
 
@@ -177,11 +177,8 @@ static rag_status try_put(sweep *s, rag_error *err) {
                              {.id = S("changes"), .text = S(text)},
                              {.id = S("own"), .text = S(text), .chunks = chunks, .chunk_count = 2},
                              {.id = S("stays"), .text = S("stays"), .metadata = S(text[0] ? "{}" : "")}};
-  rag_put put = {.documents = in,
-                 .document_count = 4,
-                 .delete_ids = &gone,
-                 .delete_count = 1,
-                 .prune = (rag_prune)(s->round % 3)};
+  rag_put put = {
+      .documents = in, .document_count = 4, .delete_ids = &gone, .delete_count = 1, .prune = (rag_prune)(s->round % 3)};
   rag_write_result r;
   return rag_kb_put(s->kb, &write, &put, &r, NULL, err);
 }
@@ -217,7 +214,8 @@ static rag_status try_rollback(sweep *s, rag_error *err) {
 }
 
 static rag_status try_search(sweep *s, rag_error *err) {
-  rag_search search = {.query = S("a text of"), .k = 100, .want_text = true, .want_metadata = true, .want_vector = true};
+  rag_search search = {
+      .query = S("a text of"), .k = 100, .want_text = true, .want_metadata = true, .want_vector = true};
   rag_search_result r = {0};
   rag_status status = rag_kb_search(s->kb, &search, &r, err);
   if (status == RAG_OK) assert_true(r.count > 0);

@@ -155,7 +155,8 @@ static void act(rag_kb *kb, model *m) {
   if (kind < 50) {
     now.text[id] = (uint16_t)(1 + draw(6)); // few texts: they come back
     now.metadata[id] = (uint16_t)draw(3);
-    result = kb_test_put_on(kb, branch_name(branch), id_name(id), text_of(id, now.text[id]), metadata_of(now.metadata[id]));
+    result =
+        kb_test_put_on(kb, branch_name(branch), id_name(id), text_of(id, now.text[id]), metadata_of(now.metadata[id]));
   } else if (kind < 62) {
     now.text[id] = now.metadata[id] = 0;
     result = kb_test_delete_on(kb, branch_name(branch), id_name(id));
@@ -252,7 +253,8 @@ static void check_search(rag_kb *kb, const char *ref, const model_version *v) {
   uint32_t wanted = draw(IDS), expected = 0;
   char query[128];
   snprintf(query, sizeof query, "%s", text_of(wanted, v->text[wanted] ? v->text[wanted] : 1u));
-  rag_search search = {.query = S(query), .k = 100, .at = S(ref), .exact = true, .want_text = true, .want_metadata = true};
+  rag_search search = {
+      .query = S(query), .k = 100, .at = S(ref), .exact = true, .want_text = true, .want_metadata = true};
   OK(rag_kb_search(kb, &search, &result, &err));
   for (uint32_t id = 0; id < IDS; id++) expected += v->text[id] != 0;
   assert_int_equal(result.count, expected);
@@ -632,10 +634,8 @@ static void writers_and_gc_cross(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      KB_TEST(histories_keep_their_versions),
-      KB_TEST(merges_survive),
-      KB_TEST(dropped_refs_say_so),
-      KB_TEST(revived_rows_stay),
+      KB_TEST(histories_keep_their_versions), KB_TEST(merges_survive),
+      KB_TEST(dropped_refs_say_so),           KB_TEST(revived_rows_stay),
       KB_TEST(writers_and_gc_cross),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,8 +44,9 @@ static void assert_state(rag_kb *kb, const char *at, const char *id, const char 
     return;
   }
   OK(status);
-  snprintf(seen, sizeof seen, "%.*s%s%.*s", (int)document.text.size, document.text.data, document.metadata.size ? "|" : "",
-           (int)document.metadata.size, document.metadata.size ? document.metadata.data : "");
+  snprintf(seen, sizeof seen, "%.*s%s%.*s", (int)document.text.size, document.text.data,
+           document.metadata.size ? "|" : "", (int)document.metadata.size,
+           document.metadata.size ? document.metadata.data : "");
   rag_document_free(&document);
   assert_string_equal(seen, state);
 }
@@ -57,20 +58,20 @@ static void one_document_on_both_sides(void **state) {
     const char *base, *ours, *theirs;
     const char *merged; // NULL: a conflict
   } cases[] = {
-      {"b", "b", "b", "b"},       // nobody
-      {"b", "o", "b", "o"},       // we
-      {"b", "b", "t", "t"},       // they
-      {"b", "s", "s", "s"},       // both the same
-      {"b", "o", "t", NULL},      // both differently
-      {"b", "", "b", ""},         // we deleted
-      {"b", "b", "", ""},         // they deleted
-      {"b", "", "", ""},          // both deleted
-      {"b", "", "t", NULL},       // deleted, changed
-      {"b", "o", "", NULL},       // changed, deleted
-      {"", "o", "", "o"},         // we added
-      {"", "", "t", "t"},         // they added
-      {"", "s", "s", "s"},        // both added the same
-      {"", "o", "t", NULL},       // both added differently
+      {"b", "b", "b", "b"},  // nobody
+      {"b", "o", "b", "o"},  // we
+      {"b", "b", "t", "t"},  // they
+      {"b", "s", "s", "s"},  // both the same
+      {"b", "o", "t", NULL}, // both differently
+      {"b", "", "b", ""},    // we deleted
+      {"b", "b", "", ""},    // they deleted
+      {"b", "", "", ""},     // both deleted
+      {"b", "", "t", NULL},  // deleted, changed
+      {"b", "o", "", NULL},  // changed, deleted
+      {"", "o", "", "o"},    // we added
+      {"", "", "t", "t"},    // they added
+      {"", "s", "s", "s"},   // both added the same
+      {"", "o", "t", NULL},  // both added differently
       {"b", "b|{\"o\":1}", "b", "b|{\"o\":1}"},
       {"b", "b", "b|{\"t\":1}", "b|{\"t\":1}"},
       {"b", "b|{\"s\":1}", "b|{\"s\":1}", "b|{\"s\":1}"},
@@ -134,7 +135,7 @@ static void fast_cases(void **state) {
   r = kb_test_merge(kb, "side", "main", RAG_MERGE_FAIL); // the same commit
   assert_false(r.committed);
   assert_int_equal(r.commit, 2);
-  kb_test_put(kb, "a", "2"); // c3
+  kb_test_put(kb, "a", "2");                             // c3
   r = kb_test_merge(kb, "side", "main", RAG_MERGE_FAIL); // an ancestor
   assert_false(r.committed);
   assert_int_equal(r.commit, 3);
@@ -153,7 +154,8 @@ static void fast_cases(void **state) {
   assert_state(kb, "main", "b", "2");
   r = kb_test_merge(kb, "c2", "main", RAG_MERGE_FAIL);
   assert_false(r.committed);
-  FAILS(rag_kb_merge(kb, &write, S(""), S("main"), RAG_MERGE_FAIL, &r, NULL, &err), RAG_INVALID_ARGUMENT, "'from' is missing");
+  FAILS(rag_kb_merge(kb, &write, S(""), S("main"), RAG_MERGE_FAIL, &r, NULL, &err), RAG_INVALID_ARGUMENT,
+        "'from' is missing");
   FAILS(rag_kb_merge(kb, &write, S("none"), S("main"), RAG_MERGE_FAIL, &r, NULL, &err), RAG_NOT_FOUND, "none");
   FAILS(rag_kb_merge(kb, &write, S("main"), S("none"), RAG_MERGE_FAIL, &r, NULL, &err), RAG_NOT_FOUND, "none");
   rag_ref_drop(kb);
@@ -196,7 +198,7 @@ static void criss_cross(void **state) {
   kb_test_put(kb, "a", "base"); // c2
   kb_test_put(kb, "b", "base"); // c3
   kb_test_branch(kb, "side", "main");
-  kb_test_put(kb, "a", "main"); // c4: m
+  kb_test_put(kb, "a", "main");                  // c4: m
   kb_test_put_on(kb, "side", "b", "side", NULL); // c5: s
   kb_test_branch(kb, "m", "c4");
   kb_test_merge(kb, "side", "main", RAG_MERGE_FAIL); // c6: X
@@ -268,9 +270,12 @@ static void a_change_that_was_taken_back(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      KB_TEST(one_document_on_both_sides), KB_TEST(fast_cases),
-      KB_TEST(a_second_merge_starts_from_the_first), KB_TEST(criss_cross),
-      KB_TEST(a_rollback_is_a_change), KB_TEST(a_change_that_was_taken_back),
+      KB_TEST(one_document_on_both_sides),
+      KB_TEST(fast_cases),
+      KB_TEST(a_second_merge_starts_from_the_first),
+      KB_TEST(criss_cross),
+      KB_TEST(a_rollback_is_a_change),
+      KB_TEST(a_change_that_was_taken_back),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

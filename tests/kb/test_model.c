@@ -8,7 +8,17 @@
 
 #include <time.h>
 
-enum { IDS = 9, TEXTS = 25, METAS = 4, SOURCES = 3, KBS = 3, BRANCHES = 4, TAGS = 3, STEPS = 250, COMMITS_MAX = STEPS * 2 };
+enum {
+  IDS = 9,
+  TEXTS = 25,
+  METAS = 4,
+  SOURCES = 3,
+  KBS = 3,
+  BRANCHES = 4,
+  TAGS = 3,
+  STEPS = 250,
+  COMMITS_MAX = STEPS * 2
+};
 enum { CHUNKS_MAX = 16, DIMENSION_MAX = 64 };
 
 typedef struct doc { // text 0: not there
@@ -25,8 +35,8 @@ typedef struct model {
   const char *model;
   rag_chunking chunking;
   rag_kb *kb;
-  uint32_t commits; // numbered from 1
-  commit *commit;   // [COMMITS_MAX]
+  uint32_t commits;                     // numbered from 1
+  commit *commit;                       // [COMMITS_MAX]
   uint32_t branch[BRANCHES], tag[TAGS]; // 0: not there
 } model;
 
@@ -85,16 +95,18 @@ static rag_document_input input_of(uint32_t id, doc d) {
 // ---------------------------------------------------------------------------------------------- fixed material
 
 static void make_texts(void) {
-  static const char *const words[] = {"river", "stone", "light", "engine", "green", "paper",  "cloud", "north",
+  static const char *const words[] = {"river", "stone", "light", "engine", "green",  "paper",  "cloud", "north",
                                       "seven", "music", "salt",  "glass",  "copper", "winter", "field", "ocean"};
   rag_error err = {0};
   for (uint32_t t = 1; t < TEXTS; t++) {
     size_t used = 0;
-    uint32_t count = 2 + t % 5 * 11; // one chunk to several
+    uint32_t count = 2 + t % 5 * 11;                                  // one chunk to several
     used = (size_t)snprintf(texts[t], sizeof texts[t], "text%u ", t); // no two are equal
     for (uint32_t w = 0; w < count; w++)
       used += (size_t)snprintf(texts[t] + used, sizeof texts[t] - used, "%s%s", words[(t * 7 + w * (t % 3 + 1)) % 16],
-                               w + 1 == count ? "" : w % 13 == 12 ? ".\n\n" : " ");
+                               w + 1 == count ? ""
+                               : w % 13 == 12 ? ".\n\n"
+                                              : " ");
   }
   for (uint32_t k = 0; k < KBS; k++) {
     OK(rag_embedder_open(S(models[k].model), &embedders[k], &err));
@@ -212,7 +224,8 @@ static void put_step(model *m) {
     source_named[d.source] = true;
   }
   for (uint32_t id = 0; id < IDS; id++) {
-    bool pruned = put.prune == RAG_PRUNE_ALL || (put.prune == RAG_PRUNE_SOURCE && now[id].source && source_named[now[id].source]);
+    bool pruned =
+        put.prune == RAG_PRUNE_ALL || (put.prune == RAG_PRUNE_SOURCE && now[id].source && source_named[now[id].source]);
     if (named[id] || !now[id].text || !pruned) continue;
     next[id] = (doc){0};
     want.removed++;
@@ -224,8 +237,8 @@ static void put_step(model *m) {
     return;
   }
   DO(rag_kb_put(m->kb, &write, &put, &r, NULL, &err));
-  CHECK(r.added == want.added && r.changed == want.changed && r.unchanged == want.unchanged && r.removed == want.removed &&
-            r.missing == want.missing,
+  CHECK(r.added == want.added && r.changed == want.changed && r.unchanged == want.unchanged &&
+            r.removed == want.removed && r.missing == want.missing,
         "+%u ~%u =%u -%u ?%u instead of +%u ~%u =%u -%u ?%u", (unsigned)r.added, (unsigned)r.changed,
         (unsigned)r.unchanged, (unsigned)r.removed, (unsigned)r.missing, (unsigned)want.added, (unsigned)want.changed,
         (unsigned)want.unchanged, (unsigned)want.removed, (unsigned)want.missing);
@@ -305,7 +318,8 @@ static void merge_step(model *m) {
   CHECK(r.committed == (base != from), "committed");
   if (r.committed) {
     memcpy(commit_new(m, b, from)->docs, next, sizeof next);
-    CHECK(r.added == want.added && r.changed == want.changed && r.removed == want.removed, "counts of a merge of %s", ref);
+    CHECK(r.added == want.added && r.changed == want.changed && r.removed == want.removed, "counts of a merge of %s",
+          ref);
   }
   CHECK(r.commit == m->branch[b], "c%u instead of c%u", (unsigned)r.commit, m->branch[b]);
 }
@@ -318,8 +332,7 @@ static void rollback_step(model *m) {
   rag_write_result r = {0};
   if (ref[0] == '\0') snprintf(ref, sizeof ref, "main");
   bool differs = false;
-  for (uint32_t id = 0; id < IDS; id++)
-    differs |= !doc_equal(m->commit[to].docs[id], m->commit[m->branch[b]].docs[id]);
+  for (uint32_t id = 0; id < IDS; id++) differs |= !doc_equal(m->commit[to].docs[id], m->commit[m->branch[b]].docs[id]);
   DO(rag_kb_rollback(m->kb, &write, S(ref), &r, &err));
   CHECK(r.committed || !differs, "a rollback to %s did nothing", ref); // equal states may be other revisions
   if (r.committed) {
@@ -381,7 +394,8 @@ static uint32_t id_number(rag_slice id) {
 
 static void check_document(const rag_document *document, doc want) {
   CHECK(want.text != 0, "'%.*s' should not be there", (int)document->id.size, document->id.data);
-  CHECK(rag_slice_equal(document->text, S(texts[want.text])), "text of '%.*s'", (int)document->id.size, document->id.data);
+  CHECK(rag_slice_equal(document->text, S(texts[want.text])), "text of '%.*s'", (int)document->id.size,
+        document->id.data);
   CHECK(rag_slice_equal(document->metadata, S(metas[want.meta])), "metadata of '%.*s'", (int)document->id.size,
         document->id.data);
   CHECK(rag_slice_equal(document->source_uri, S(sources[want.source])), "source of '%.*s'", (int)document->id.size,
@@ -438,7 +452,9 @@ static void check_diff(model *m, const char *ref, uint32_t at) {
     doc a = m->commit[at].docs[id], b = m->commit[to].docs[id];
     CHECK(!listed[id], "'%s' twice", e->id);
     listed[id] = true;
-    CHECK(e->change == (a.text == 0 ? RAG_CHANGE_ADDED : b.text == 0 ? RAG_CHANGE_REMOVED : RAG_CHANGE_CHANGED) &&
+    CHECK(e->change == (a.text == 0   ? RAG_CHANGE_ADDED
+                        : b.text == 0 ? RAG_CHANGE_REMOVED
+                                      : RAG_CHANGE_CHANGED) &&
               (a.text | b.text) != 0,
           "'%s' from %s to %s: change %d", e->id, ref, other, e->change);
     CHECK(e->text_changed || a.text == b.text, "'%s' from %s to %s: the text has changed", e->id, ref, other);
@@ -518,8 +534,8 @@ static void check_search(model *m, const char *ref, uint32_t at, const uint32_t 
     const oracle_hit *w = &want[search.offset + i];
     doc d = m->commit[at].docs[w->id];
     rag_span span = cuts[k][d.text].spans[w->chunk];
-    CHECK(rag_slice_equal(hit->document_id, S(ids[w->id])) && hit->chunk == w->ordinal, "hit %u at %s: chunk %u of '%.*s'",
-          i, ref, hit->chunk, (int)hit->document_id.size, hit->document_id.data);
+    CHECK(rag_slice_equal(hit->document_id, S(ids[w->id])) && hit->chunk == w->ordinal,
+          "hit %u at %s: chunk %u of '%.*s'", i, ref, hit->chunk, (int)hit->document_id.size, hit->document_id.data);
     CHECK(hit->score == w->score && hit->start == span.start && hit->end == span.end, "hit %u at %s", i, ref);
     CHECK(rag_slice_equal(hit->text, rag_slice_of(texts[d.text] + span.start, span.end - span.start)), "hit text");
     CHECK(rag_slice_equal(hit->metadata, S(metas[d.meta])), "hit metadata at %s: %.*s", ref, (int)hit->metadata.size,
@@ -569,7 +585,8 @@ static void random_histories(void **state) {
   clock_gettime(CLOCK_REALTIME, &now);
   uint64_t first = given ? strtoull(given, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
   uint64_t end_ns = rag_clock_monotonic_ns() + (seconds ? strtoull(seconds, NULL, 10) : 0) * UINT64_C(1000000000);
-  static const rag_chunking chunkings[KBS] = {{RAG_CHUNK_STRUCTURE, 16, 0}, {RAG_CHUNK_FIXED, 16, 5}, {RAG_CHUNK_WHOLE, 16, 0}};
+  static const rag_chunking chunkings[KBS] = {
+      {RAG_CHUNK_STRUCTURE, 16, 0}, {RAG_CHUNK_FIXED, 16, 5}, {RAG_CHUNK_WHOLE, 16, 0}};
   for (uint32_t k = 0; k < KBS; k++) {
     models[k] = (model){.model = k == 2 ? "hash-64" : "hash-32", .chunking = chunkings[k]};
     snprintf(models[k].name, sizeof models[k].name, "kb%u", k);

@@ -127,7 +127,8 @@ static void nothing_is_left(void **state) {
   memcpy(vector, result.hits[0].vector, sizeof vector);
   rag_search_result_free(&result);
   // In the log they are plain; tables compress texts, but not vectors.
-  for (size_t i = 0; i < RAG_COUNT_OF(secrets); i++) assert_true(files_with(f->dir, secrets[i], strlen(secrets[i])) > 0);
+  for (size_t i = 0; i < RAG_COUNT_OF(secrets); i++)
+    assert_true(files_with(f->dir, secrets[i], strlen(secrets[i])) > 0);
   OK(rag_store_flush(f->store, &err));
   assert_true(files_with(f->dir, vector, sizeof vector) > 0);
   put_secret(kb, NULL, "and in the newest log");

@@ -61,8 +61,9 @@ static void counts_say_what_happened(void **state) {
   kb_fixture *f = *state;
   rag_error err = {0};
   rag_kb *kb = kb_test_new(f);
-  rag_document_input first[] = {
-      {.id = S("a"), .text = S("alpha text")}, {.id = S("b"), .text = S("beta text")}, {.id = S("c"), .text = S("c c")}};
+  rag_document_input first[] = {{.id = S("a"), .text = S("alpha text")},
+                                {.id = S("b"), .text = S("beta text")},
+                                {.id = S("c"), .text = S("c c")}};
   rag_write_result r = put_many(kb, first, 3, RAG_PRUNE_NONE);
   assert_counts(r, 3, 0, 0, 0, 0);
   assert_true(r.committed);
@@ -72,8 +73,9 @@ static void counts_say_what_happened(void **state) {
   assert_int_equal(r.chunks_embedded, 3);
   assert_int_equal(r.chunks_reused, 0);
 
-  rag_document_input second[] = {
-      {.id = S("a"), .text = S("alpha text")}, {.id = S("b"), .text = S("beta, changed")}, {.id = S("d"), .text = S("d")}};
+  rag_document_input second[] = {{.id = S("a"), .text = S("alpha text")},
+                                 {.id = S("b"), .text = S("beta, changed")},
+                                 {.id = S("d"), .text = S("d")}};
   rag_slice gone[] = {S("c"), S("never"), S("nor this")};
   rag_write write = {.message = S("why"), .author = S("who")};
   rag_put put = {.documents = second, .document_count = 3, .delete_ids = gone, .delete_count = 3};
@@ -346,13 +348,15 @@ static void prune_removes_what_it_says(void **state) {
   assert_false(r.committed);
   // Deleted by id and pruned: removed once.
   rag_slice gone[] = {S("a2"), S("b2")};
-  put = (rag_put){.documents = all, .document_count = 1, .delete_ids = gone, .delete_count = 2, .prune = RAG_PRUNE_SOURCE};
+  put = (rag_put){
+      .documents = all, .document_count = 1, .delete_ids = gone, .delete_count = 2, .prune = RAG_PRUNE_SOURCE};
   write.branch = S("deleted");
   OK(rag_kb_put(kb, &write, &put, &r, NULL, &err));
   assert_counts(r, 0, 0, 1, 2, 0);
   // all: changed and unchanged ones of the call stay, added ones come.
   rag_document_input three[] = {all[0], {.id = S("b1"), .text = S("b1, changed")}, {.id = S("new"), .text = S("new")}};
-  put = (rag_put){.documents = three, .document_count = 3, .delete_ids = gone, .delete_count = 1, .prune = RAG_PRUNE_ALL};
+  put =
+      (rag_put){.documents = three, .document_count = 3, .delete_ids = gone, .delete_count = 1, .prune = RAG_PRUNE_ALL};
   write.branch = S("everything");
   OK(rag_kb_put(kb, &write, &put, &r, NULL, &err));
   assert_counts(r, 1, 1, 1, 4, 0);

@@ -46,12 +46,10 @@ static void assert_refused(kb_fixture *f, rag_kb *kb, const refusal *refusals, s
   for (size_t i = 0; i < count; i++) {
     const float v[4] = {1, 2, 3, 4};
     bool vectors = kb_test_describe(kb).id != 1;
-    rag_document_input documents[] = {{.id = S("good"), .text = S("good")},
-                                      refusals[i].document,
-                                      {.id = S("fine"),
-                                       .text = S("fine"),
-                                       .vector = vectors ? v : NULL,
-                                       .vector_dimension = vectors ? 4 : 0}};
+    rag_document_input documents[] = {
+        {.id = S("good"), .text = S("good")},
+        refusals[i].document,
+        {.id = S("fine"), .text = S("fine"), .vector = vectors ? v : NULL, .vector_dimension = vectors ? 4 : 0}};
     rag_put put = {.documents = documents, .document_count = 3};
     rag_write write = {0};
     rag_write_result r = {.commit = 77};
@@ -132,7 +130,8 @@ static void bad_calls_are_refused(void **state) {
   rag_write write = {0};
   rag_slice ids[] = {S("b"), S("a"), S("b")};
   rag_put put = {.documents = &one, .document_count = 1, .delete_ids = ids, .delete_count = 2};
-  FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "delete_ids[1]", "both put and deleted");
+  FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "delete_ids[1]",
+              "both put and deleted");
   put = (rag_put){.delete_ids = ids, .delete_count = 3};
   FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "delete_ids[2]", "twice");
   ids[1] = S("");
@@ -264,7 +263,8 @@ static void limits_of_chunks(void **state) {
   FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "documents[1].text", "bytes");
   rag_chunk_input large[] = {{.text = S("small")}, {.text = two[1].text}};
   two[1] = (rag_document_input){.id = S("b"), .chunks = large, .chunk_count = 2};
-  FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "documents[1].chunks[1].text", "bytes");
+  FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "documents[1].chunks[1].text",
+              "bytes");
   free(text);
   kb_test_same_footprint(before, kb_test_footprint_of(f, kb));
   rag_ref_drop(vectors);
@@ -382,7 +382,8 @@ static void expect_parent_names_what_both_touched(void **state) {
   OK(put_expecting(kb, "main", &put, NULL, &err)); // c3
   kb_test_footprint before = kb_test_footprint_of(f, kb);
 
-  rag_document_input ours[] = {{.id = S("new"), .text = S("ours")}, {.id = S("c"), .text = S("ours"), .source_uri = S("s")}};
+  rag_document_input ours[] = {{.id = S("new"), .text = S("ours")},
+                               {.id = S("c"), .text = S("ours"), .source_uri = S("s")}};
   rag_slice delete_a[] = {S("a")}, delete_b[] = {S("b")};
   put = (rag_put){.documents = ours, .document_count = 2, .delete_ids = delete_a, .delete_count = 1};
   assert_conflicts(kb, "c2", &put, "a new");
@@ -404,7 +405,8 @@ static void expect_parent_names_what_both_touched(void **state) {
   // A patch of metadata is a write like any other.
   rag_write write = {.expect_parent = S("c2")};
   rag_write_result r = {0};
-  FAILS_FIELD(rag_kb_set_metadata(kb, &write, S("a"), 0, S("{\"x\":1}"), &r, &err), RAG_ABORTED, "expect_parent", "'a'");
+  FAILS_FIELD(rag_kb_set_metadata(kb, &write, S("a"), 0, S("{\"x\":1}"), &r, &err), RAG_ABORTED, "expect_parent",
+              "'a'");
   OK(rag_kb_set_metadata(kb, &write, S("d"), 0, S("{\"x\":1}"), &r, &err));
   write.expect_parent = S("c77");
   FAILS(rag_kb_set_metadata(kb, &write, S("d"), 0, S("{\"x\":2}"), &r, &err), RAG_NOT_FOUND, "c77");

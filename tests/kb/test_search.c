@@ -231,7 +231,8 @@ static void metadata_is_that_of_then(void **state) {
   for (int round = 0; round < 3; round++) {
     static const struct {
       const char *at, *metadata;
-    } cases[] = {{"c2", "{\"v\":0}"}, {"c7", "{\"v\":5}"}, {"old", "{\"v\":2}"}, {"main", "{\"v\":1}"}, {"c5", "{\"v\":3}"}};
+    } cases[] = {
+        {"c2", "{\"v\":0}"}, {"c7", "{\"v\":5}"}, {"old", "{\"v\":2}"}, {"main", "{\"v\":1}"}, {"c5", "{\"v\":3}"}};
     for (size_t i = 0; i < RAG_COUNT_OF(cases); i++) {
       rag_search search = {.query = S("a text"), .k = 1, .at = S(cases[i].at), .want_metadata = true};
       rag_search_result r = {0};

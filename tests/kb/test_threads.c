@@ -101,9 +101,10 @@ static void *read_worker(void *arg) {
     for (uint32_t i = 0; i < count; i++) {
       bool found = false;
       for (uint32_t h = 0; h < r.count && !found; h++)
-        found = r.hits[h].revision == documents[i].revision && rag_slice_equal(r.hits[h].document_id, documents[i].id) &&
-                rag_slice_equal(r.hits[h].text, documents[i].text) &&
-                rag_slice_equal(r.hits[h].metadata, documents[i].metadata) && r.hits[h].chunk == documents[i].first_chunk;
+        found =
+            r.hits[h].revision == documents[i].revision && rag_slice_equal(r.hits[h].document_id, documents[i].id) &&
+            rag_slice_equal(r.hits[h].text, documents[i].text) &&
+            rag_slice_equal(r.hits[h].metadata, documents[i].metadata) && r.hits[h].chunk == documents[i].first_chunk;
       assert_true(found);
       rag_document_free(&documents[i]);
     }
@@ -117,7 +118,8 @@ static void *read_worker(void *arg) {
 static void writers_and_readers(void **state) {
   kb_fixture *f = *state;
   rag_error err = {0};
-  shared s = {.kb = {kb_test_create(f, "one", "hash-32", 0), kb_test_create(f, "two", "hash-32", 0)}, .writing = WRITERS};
+  shared s = {.kb = {kb_test_create(f, "one", "hash-32", 0), kb_test_create(f, "two", "hash-32", 0)},
+              .writing = WRITERS};
   pthread_t threads[WRITERS + READERS];
   worker workers[WRITERS + READERS];
   for (int k = 0; k < 2; k++) kb_test_put_on(s.kb[k], NULL, "turn", "whose turn", "{\"n\":0}");
@@ -278,8 +280,8 @@ static void a_group_reads_its_own_writes(void **state) {
   kb_fixture *f = *state;
   rag_kb *kb = kb_test_new(f);
   kb_test_put(kb, "a", "before"); // c2
-  act acts[] = {{.kb = kb, .run = act_put_a},       {.kb = kb, .run = act_put_b},    {.kb = kb, .run = act_branch_back},
-                {.kb = kb, .run = act_rollback},    {.kb = kb, .run = act_branch},   {.kb = kb, .run = act_merge}};
+  act acts[] = {{.kb = kb, .run = act_put_a},    {.kb = kb, .run = act_put_b},  {.kb = kb, .run = act_branch_back},
+                {.kb = kb, .run = act_rollback}, {.kb = kb, .run = act_branch}, {.kb = kb, .run = act_merge}};
   in_one_group(f, acts, RAG_COUNT_OF(acts));
   for (size_t i = 0; i < RAG_COUNT_OF(acts); i++)
     if (acts[i].status != RAG_OK) fail_msg("act %zu: %s", i, acts[i].err.message);

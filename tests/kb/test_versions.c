@@ -37,18 +37,18 @@ static void refs_of_every_form(void **state) {
   kb_fixture *f = *state;
   rag_error err = {0};
   rag_kb *kb = kb_test_new(f);
-  kb_test_put(kb, "a", "1");               // c2
-  kb_test_put(kb, "a", "2");               // c3
-  kb_test_tag(kb, "v1.0", "main");         // c3
+  kb_test_put(kb, "a", "1");       // c2
+  kb_test_put(kb, "a", "2");       // c3
+  kb_test_tag(kb, "v1.0", "main"); // c3
   kb_test_branch(kb, "side", "c2");
   kb_test_put_on(kb, "side", "b", "s", NULL); // c4
-  kb_test_put(kb, "a", "3");               // c5
+  kb_test_put(kb, "a", "3");                  // c5
   static const struct {
     const char *ref;
     uint64_t commit;
-  } good[] = {{"", 5},     {"main", 5},   {"main~", 3},  {"main~0", 5}, {"main~1", 3},  {"main~2", 2}, {"main~3", 1},
-              {"c1", 1},   {"c4", 4},     {"c4~1", 2},   {"v1.0", 3},   {"v1.0~1", 2},  {"side", 4},   {"side~1", 2},
-              {"c5~3", 1}, {"side~2", 1}, {"c3~00", 3},  {"side~01", 2}};
+  } good[] = {{"", 5},       {"main", 5},   {"main~", 3}, {"main~0", 5}, {"main~1", 3}, {"main~2", 2},
+              {"main~3", 1}, {"c1", 1},     {"c4", 4},    {"c4~1", 2},   {"v1.0", 3},   {"v1.0~1", 2},
+              {"side", 4},   {"side~1", 2}, {"c5~3", 1},  {"side~2", 1}, {"c3~00", 3},  {"side~01", 2}};
   static const struct {
     const char *ref;
     rag_status status;
@@ -104,13 +104,13 @@ static void time_refs(void **state) {
   rag_clock_set_for_test(T0);
   rag_kb *kb = kb_test_new(f); // c1
   rag_clock_set_for_test(T0 + 10 * SECOND);
-  kb_test_put(kb, "a", "1"); // c2
-  kb_test_put(kb, "a", "2"); // c3, the same instant
+  kb_test_put(kb, "a", "1");               // c2
+  kb_test_put(kb, "a", "2");               // c3, the same instant
   rag_clock_set_for_test(T0 + 5 * SECOND); // the clock goes back: the commit's time does not
-  kb_test_put(kb, "a", "3"); // c4 at +10
-  kb_test_branch(kb, "side", "c2"); // at +10
+  kb_test_put(kb, "a", "3");               // c4 at +10
+  kb_test_branch(kb, "side", "c2");        // at +10
   rag_clock_set_for_test(T0 + 20 * SECOND);
-  kb_test_put(kb, "a", "4"); // c5
+  kb_test_put(kb, "a", "4");                  // c5
   kb_test_put_on(kb, "side", "a", "5", NULL); // c6
   rag_clock_set_for_test(T0 + 30 * SECOND);
   kb_test_rollback(kb, NULL, "c2"); // c7
@@ -172,7 +172,8 @@ static void names(void **state) {
   static const char *const wrong[] = {"", "A", "-a", ".a", "a b", "a~1", "a@b", "a/b", "\xc3\xa4"};
   for (size_t i = 0; i <= RAG_COUNT_OF(wrong); i++) {
     const char *name = i < RAG_COUNT_OF(wrong) ? wrong[i] : longest;
-    FAILS_FIELD(rag_kb_branch_create(kb, &write, S(name), S(""), &info, &err), RAG_INVALID_ARGUMENT, "name", "a name is");
+    FAILS_FIELD(rag_kb_branch_create(kb, &write, S(name), S(""), &info, &err), RAG_INVALID_ARGUMENT, "name",
+                "a name is");
     FAILS_FIELD(rag_kb_tag_create(kb, &write, S(name), S(""), &info, &err), RAG_INVALID_ARGUMENT, "name", "a name is");
   }
   static const char *const commits[] = {"c1", "c0", "c99", "c007", "c12345678901234567890"};
@@ -200,7 +201,8 @@ static void names(void **state) {
   FAILS(rag_kb_tag_delete(kb, S("gone"), &err), RAG_NOT_FOUND, "gone");
   rag_write_result r;
   FAILS(rag_kb_rollback(kb, &(rag_write){.branch = S("tag")}, S("c1"), &r, &err), RAG_FAILED_PRECONDITION, "is a tag");
-  FAILS(rag_kb_merge(kb, &write, S("main"), S("tag"), RAG_MERGE_FAIL, &r, NULL, &err), RAG_FAILED_PRECONDITION, "is a tag");
+  FAILS(rag_kb_merge(kb, &write, S("main"), S("tag"), RAG_MERGE_FAIL, &r, NULL, &err), RAG_FAILED_PRECONDITION,
+        "is a tag");
   OK(rag_kb_tag_delete(kb, S("tag"), &err));
   kb_test_branch(kb, "tag", "");
 
@@ -317,13 +319,13 @@ static void logs_page_over_merges(void **state) {
   rag_kb *kb = kb_test_new(f);
   kb_test_put(kb, "a", "1"); // c2
   kb_test_branch(kb, "side", "main");
-  kb_test_put_on(kb, "side", "b", "1", NULL);                          // c3
-  kb_test_put(kb, "a", "2");                                           // c4
-  kb_test_put_on(kb, "side", "b", "2", NULL);                          // c5
+  kb_test_put_on(kb, "side", "b", "1", NULL); // c3
+  kb_test_put(kb, "a", "2");                  // c4
+  kb_test_put_on(kb, "side", "b", "2", NULL); // c5
   assert_int_equal(kb_test_merge(kb, "side", "main", RAG_MERGE_FAIL).commit, 6);
-  kb_test_put_on(kb, "side", "c", "1", NULL);                          // c7
+  kb_test_put_on(kb, "side", "c", "1", NULL); // c7
   assert_int_equal(kb_test_merge(kb, "main", "side", RAG_MERGE_FAIL).commit, 8);
-  kb_test_put(kb, "a", "3");                                           // c9
+  kb_test_put(kb, "a", "3"); // c9
   for (uint32_t page = 1; page < 8; page++) {
     assert_log(kb, "main", page, "9 6 4 2 1");
     assert_log(kb, "side", page, "8 7 5 3 2 1");
@@ -344,7 +346,8 @@ static void logs_page_over_merges(void **state) {
   uint32_t count = 0;
   uint64_t next = 0;
   FAILS(rag_kb_log(kb, S("main"), 77, 5, &items, &count, &next, &err), RAG_NOT_FOUND, "c77");
-  FAILS(rag_kb_log(kb, S("main"), UINT64_C(1) << 32, 5, &items, &count, &next, &err), RAG_INVALID_ARGUMENT, "page token");
+  FAILS(rag_kb_log(kb, S("main"), UINT64_C(1) << 32, 5, &items, &count, &next, &err), RAG_INVALID_ARGUMENT,
+        "page token");
   rag_ref_drop(kb);
 }
 
@@ -357,7 +360,10 @@ static void assert_diff(rag_kb *kb, const char *from, const char *to, const char
   OK(rag_kb_diff(kb, S(from), S(to), &diff, &err));
   for (size_t i = 0; i < diff.count; i++) {
     const rag_diff_entry *e = &diff.entries[i];
-    char mark = e->change == RAG_CHANGE_ADDED ? '+' : e->change == RAG_CHANGE_REMOVED ? '-' : e->text_changed ? '~' : '*';
+    char mark = e->change == RAG_CHANGE_ADDED     ? '+'
+                : e->change == RAG_CHANGE_REMOVED ? '-'
+                : e->text_changed                 ? '~'
+                                                  : '*';
     snprintf(text + strlen(text), sizeof text - strlen(text), "%s%c%s", i ? " " : "", mark, e->id);
     counts[e->change]++;
     assert_true((e->from_revision == 0) == (e->change == RAG_CHANGE_ADDED));
@@ -413,7 +419,7 @@ static void rollbacks(void **state) {
   assert_int_equal(r.added + r.changed, 0);
   assert_diff(kb, "c3", "main", "");
   assert_log(kb, "main", 10, "5 4 3 2 1"); // history is kept
-  r = kb_test_rollback(kb, NULL, "c4"); // of the rollback
+  r = kb_test_rollback(kb, NULL, "c4");    // of the rollback
   assert_int_equal(r.added, 1);
   assert_diff(kb, "c4", "main", "");
   assert_string_equal(kb_test_search(kb, "", "b", 1), "b");
@@ -448,7 +454,7 @@ static void rollbacks(void **state) {
   assert_true(info.counts_exact);
   rag_commit_info_free(&info);
   kb_test_rollback(kb, NULL, "c9");
-  kb_test_put(kb, "a", "three"); // c12
+  kb_test_put(kb, "a", "three");        // c12
   r = kb_test_rollback(kb, NULL, "c8"); // 257 gone, 1 come
   OK(rag_kb_commit_get(kb, S(""), &info, &err));
   assert_false(info.counts_exact);
@@ -573,14 +579,8 @@ static void every_version_of_a_long_history(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      KB_TEST(refs_of_every_form),
-      KB_TEST(time_refs),
-      KB_TEST(names),
-      KB_TEST(limits_of_branches_and_tags),
-      KB_TEST(logs_page_over_merges),
-      KB_TEST(diffs),
-      KB_TEST(rollbacks),
-      KB_TEST(every_version_of_a_long_history),
+      KB_TEST(refs_of_every_form),    KB_TEST(time_refs), KB_TEST(names),     KB_TEST(limits_of_branches_and_tags),
+      KB_TEST(logs_page_over_merges), KB_TEST(diffs),     KB_TEST(rollbacks), KB_TEST(every_version_of_a_long_history),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,23 +255,32 @@ out:
   return status;
 }
 
-API_HANDLER(update_kb) {
-  const Ragd__V1__UpdateKbRequest *in = (const void *)request;
-  rag_kb *kb = NULL;
+// Settings are read, changed and written back; where somebody else wrote between, again.
+#define UPDATE_TRIES_MAX 5u
+
+static rag_status update_once(rag_call *call, const Ragd__V1__UpdateKbRequest *in, rag_kb *kb, rag_error *err) {
   rag_kb_info info = {0};
   rag_status status = RAG_OK;
-  RAG_TRY(rag_kbs_get(call->api->kbs, rag_slice_str(in->kb), &kb, err));
-  RAG_TRY_OUT(rag_kb_describe(kb, &info, err));
+  RAG_TRY(rag_kb_describe(kb, &info, err));
   if (in->description_presence_case) RAG_TRY_OUT(set_description(&info.config, in->description, err));
   if (in->language_presence_case)
     RAG_TRY_OUT(set_text(info.config.language, sizeof(info.config.language), in->language, "language", err));
   RAG_TRY_OUT(set_chunking(&info.config, in->chunking, err));
   RAG_TRY_OUT(set_index(&info.config, in->index, err));
   set_freshness(&info.config, in->freshness);
-  RAG_TRY_OUT(rag_kbs_update(call->api->kbs, &info.config, err));
-  RAG_TRY_OUT(answer_kb(call, kb, response, err));
+  status = rag_kbs_update(call->api->kbs, &info.config, err);
 out:
   rag_kb_info_free(&info);
+  return status;
+}
+
+API_HANDLER(update_kb) {
+  const Ragd__V1__UpdateKbRequest *in = (const void *)request;
+  rag_kb *kb = NULL;
+  RAG_TRY(rag_kbs_get(call->api->kbs, rag_slice_str(in->kb), &kb, err));
+  rag_status status = RAG_ABORTED;
+  for (unsigned i = 0; i < UPDATE_TRIES_MAX && status == RAG_ABORTED; i++) status = update_once(call, in, kb, err);
+  if (status == RAG_OK) status = answer_kb(call, kb, response, err);
   rag_ref_drop(kb);
   return status;
 }

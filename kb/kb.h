@@ -104,6 +104,7 @@ typedef struct rag_kb_config {
   uint64_t memory_bytes_max;
   uint32_t lag_slo_seconds; // 0: none
   uint32_t max_age_seconds;
+  uint64_t generation; // of the settings as described, in memory only: an update of another one is refused; 0: no check
 } rag_kb_config;
 void rag_kb_config_init(rag_kb_config *config); // the defaults: hash-384, cosine, structure chunks
 void rag_kb_config_free(rag_kb_config *config);
@@ -151,7 +152,8 @@ RAG_NODISCARD rag_status rag_kbs_get(rag_kbs *kbs, rag_slice name, rag_kb **out,
 RAG_NODISCARD rag_status rag_kbs_list(rag_kbs *kbs, rag_slice after, uint32_t limit, rag_kb ***out, uint32_t *out_count,
                                       rag_error *err);
 // Replaces what may change: description, language, chunking (for texts put from now on), freshness, target_recall,
-// memory_bytes_max. RAG_INVALID_ARGUMENT for a change of name, model, dimension, metric.
+// memory_bytes_max. RAG_INVALID_ARGUMENT for a change of name, model, dimension, metric. RAG_ABORTED when the settings were
+// changed since `config` was described (generation).
 RAG_NODISCARD rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *err);
 // Gone from every answer at return; its rows are removed by a job (*out_job).
 RAG_NODISCARD rag_status rag_kbs_delete(rag_kbs *kbs, rag_slice name, uint64_t *out_job, rag_error *err);

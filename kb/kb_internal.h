@@ -278,6 +278,7 @@ struct rag_kb {
   rag_metric metric;
   rag_embedder *embedder; // NULL: vectors come from the client
   rag_cell config;        // of rag_kb__config_ref
+  uint64_t config_generation; // writers only: of the newest settings that an apply has taken
   _Atomic bool deleted;   // atomic: set once in publish, relaxed reads only refuse early
 
   rag_cell view;         // of rag_kb__view: what is durable

@@ -134,6 +134,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   kb->pending = view;
   rag_cell_init(&kb->config, NULL);
   RAG_TRY_OUT(config_ref_create(&record->config, &config, err));
+  kb->config_generation = config->config.generation = 1;
   rag_cell_set(&kb->config, config);
   RAG_TRY_OUT(rag_kb__tables_init(&kb->tables, err));
   rag_index_options options = {.dimension = kb->dimension,
@@ -501,9 +502,15 @@ static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
   int at = registry_find(kb->kbs->pending, rag_slice_str(kb->name), NULL);
   if (at < 0 || kb->kbs->pending->kbs[at] != kb)
     return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
+  if (op->config->generation != 0 && op->config->generation != kb->config_generation)
+    return rag_fail(err, RAG_ABORTED, "the settings of knowledge base '%s' were changed meanwhile; read them again and retry",
+                    kb->name);
   rag_kb__record record = {.id = kb->id, .space = kb->space, .created_us = kb->created_us, .config = op->next->config};
   memcpy(record.fingerprint, kb->fingerprint, sizeof record.fingerprint);
-  return rag_kb__record_write(&record, txn, err);
+  RAG_TRY(rag_kb__record_write(&record, txn, err));
+  RAG_TRY(rag_txn_check(txn, err));
+  op->next->config.generation = ++kb->config_generation;
+  return RAG_OK;
 }
 
 static void update_publish(void *ctx) {

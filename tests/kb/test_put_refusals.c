@@ -253,6 +253,8 @@ static void limits_of_chunks(void **state) {
   FAILS_FIELD(rag_kb_put(kb, &write, &put, &r, NULL, &err), RAG_INVALID_ARGUMENT, "documents[1].text", "max_tokens");
   free(text);
   info.config.chunking = (rag_chunking){.method = RAG_CHUNK_WHOLE};
+  FAILS(rag_kbs_update(f->kbs, &info.config, &err), RAG_ABORTED, "changed meanwhile"); // described before the update above
+  info.config.generation = 0;
   OK(rag_kbs_update(f->kbs, &info.config, &err));
   rag_kb_info_free(&info);
   before.bytes = kb_test_footprint_of(f, kb).bytes;

@@ -68,7 +68,6 @@ static void op_publish(void *ctx) {
     rag_cell_set(&op->kb->view, op->view);
     op->view = NULL;
   }
-  if (op->published != NULL && !op->result.replayed) op->published(op);
 }
 
 static void op_abandon(void *ctx) {

@@ -319,7 +319,6 @@ rag_kb *rag_kbs__find(rag_kbs *kbs, uint32_t id);
 // Registry edits, from apply.
 RAG_NODISCARD rag_status rag_kbs__registry_with(const rag_kb__registry *from, rag_kb *add, rag_slice remove,
                                                 rag_kb__registry **out, rag_error *err);
-RAG_NODISCARD rag_status rag_kb__get_record(rag_kb *kb, rag_kb__record *out); // fills from memory; config borrowed
 
 // The version of a commit: from a view's heads, the cache, or the store. *out: a reference. txn may be NULL.
 RAG_NODISCARD rag_status rag_kb__version(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_version **out, rag_error *err);
@@ -357,6 +356,9 @@ RAG_NODISCARD rag_status rag_kb__get_revision(rag_kb *kb, rag_txn *txn, uint32_t
                                               rag_value *pin, rag_error *err);
 RAG_NODISCARD rag_status rag_kb__get_commit(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_kb__commit *out,
                                             rag_value *pin, rag_error *err);
+// The DOCUMENT rows of an id, newest revision first; and the row that an iterator stands on.
+RAG_NODISCARD rag_status rag_kb__document_rows(rag_kb *kb, rag_txn *txn, rag_slice id, rag_store_iter **out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__document_row(rag_store_iter *it, rag_kb__document_entry *out, rag_error *err);
 // The live revision of a document in a set, by scanning its rows newest first; out->revision 0: not there.
 RAG_NODISCARD rag_status rag_kb__find_document(rag_kb *kb, rag_txn *txn, const rag_bitmap *revisions, rag_slice id,
                                                rag_kb__document_entry *out, rag_error *err);
@@ -374,7 +376,6 @@ struct rag_kb__op {
   bool unchanged;          // plan made nothing: the draft is dropped
   // The last step of apply that may fail, once the rows are known to be in the batch: state in memory. May be NULL.
   rag_status (*finish)(rag_kb__op *op, rag_error *err);
-  void (*published)(rag_kb__op *op); // after the view is visible; may be NULL
 };
 // Runs it through the store's group commit, with the idempotency check around it.
 RAG_NODISCARD rag_status rag_kb__run(rag_kb__op *op, rag_error *err);

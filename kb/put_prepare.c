@@ -219,29 +219,15 @@ static void identify(const rag_kb__put_op *op, rag_kb__prepared *document) {
 
 rag_status rag_kb__put_look_up(rag_kb__put_op *op, rag_txn *txn, const rag_bitmap *revisions,
                                rag_kb__prepared *document, rag_error *err) {
-  rag_kb *kb = op->op.kb;
-  rag_key lower, upper;
   rag_store_iter *it = NULL;
   document->live = document->equal = document->same_content = (rag_kb__document_entry){0};
-  rag_kb__key_document_prefix(&lower, kb->id, document->input->id);
-  if (!rag_key_successor(&lower, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a document's rows");
-  if (txn != NULL)
-    RAG_TRY(rag_txn_iter_open(txn, RAG_CF_DOCUMENT, rag_key_slice(&lower), rag_key_slice(&upper), &it, err));
-  else
-    RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_DOCUMENT, rag_key_slice(&lower), rag_key_slice(&upper), false,
-                                &it, err));
+  RAG_TRY(rag_kb__document_rows(op->op.kb, txn, document->input->id, &it, err));
   rag_status status = RAG_OK;
   for (uint32_t scanned = 0; rag_store_iter_next(it); scanned++) {
     if (scanned >= RAG_KB__REUSE_SCAN_MAX && document->live.revision != 0) break;
     rag_kb__document_entry entry;
-    uint32_t revision;
-    if (!rag_kb__key_document_revision(rag_store_iter_key(it), &revision) ||
-        !rag_kb__decode_document(rag_store_iter_value(it), &entry)) {
-      status = rag_kb__corrupt(err, RAG_CF_DOCUMENT, rag_store_iter_key(it));
-      goto out;
-    }
-    entry.revision = revision;
-    bool live = document->live.revision == 0 && rag_bitmap_has(revisions, revision);
+    RAG_TRY_OUT(rag_kb__document_row(it, &entry, err));
+    bool live = document->live.revision == 0 && rag_bitmap_has(revisions, entry.revision);
     if (live) document->live = entry;
     if (scanned >= RAG_KB__REUSE_SCAN_MAX && !live) continue;
     if (document->equal.revision == 0 && rag_digest_equal(&entry.state_digest, &document->state_digest))

@@ -32,30 +32,38 @@ rag_status rag_kb__get_commit(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_kb_
   return RAG_OK;
 }
 
-rag_status rag_kb__find_document(rag_kb *kb, rag_txn *txn, const rag_bitmap *revisions, rag_slice id,
-                                 rag_kb__document_entry *out, rag_error *err) {
+rag_status rag_kb__document_rows(rag_kb *kb, rag_txn *txn, rag_slice id, rag_store_iter **out, rag_error *err) {
   rag_key lower, upper;
-  rag_store_iter *it = NULL;
-  *out = (rag_kb__document_entry){0};
   rag_kb__key_document_prefix(&lower, kb->id, id);
   if (!rag_key_successor(&lower, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a document's rows");
   if (txn != NULL)
-    RAG_TRY(rag_txn_iter_open(txn, RAG_CF_DOCUMENT, rag_key_slice(&lower), rag_key_slice(&upper), &it, err));
-  else
-    RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_DOCUMENT, rag_key_slice(&lower), rag_key_slice(&upper), false,
-                                &it, err));
+    return rag_txn_iter_open(txn, RAG_CF_DOCUMENT, rag_key_slice(&lower), rag_key_slice(&upper), out, err);
+  return rag_store_iter_open(kb->store, NULL, RAG_CF_DOCUMENT, rag_key_slice(&lower), rag_key_slice(&upper), false, out,
+                             err);
+}
+
+rag_status rag_kb__document_row(rag_store_iter *it, rag_kb__document_entry *out, rag_error *err) {
+  rag_kb__document_entry entry;
+  uint32_t revision;
+  if (!rag_kb__key_document_revision(rag_store_iter_key(it), &revision) ||
+      !rag_kb__decode_document(rag_store_iter_value(it), &entry))
+    return rag_kb__corrupt(err, RAG_CF_DOCUMENT, rag_store_iter_key(it));
+  entry.revision = revision;
+  *out = entry;
+  return RAG_OK;
+}
+
+rag_status rag_kb__find_document(rag_kb *kb, rag_txn *txn, const rag_bitmap *revisions, rag_slice id,
+                                 rag_kb__document_entry *out, rag_error *err) {
+  rag_store_iter *it = NULL;
   rag_status status = RAG_OK;
+  *out = (rag_kb__document_entry){0};
+  RAG_TRY(rag_kb__document_rows(kb, txn, id, &it, err));
   while (rag_store_iter_next(it)) {
-    uint32_t revision;
     rag_kb__document_entry entry;
-    if (!rag_kb__key_document_revision(rag_store_iter_key(it), &revision) ||
-        !rag_kb__decode_document(rag_store_iter_value(it), &entry)) {
-      status = rag_kb__corrupt(err, RAG_CF_DOCUMENT, rag_store_iter_key(it));
-      goto out;
-    }
-    if (!rag_bitmap_has(revisions, revision)) continue;
+    RAG_TRY_OUT(rag_kb__document_row(it, &entry, err));
+    if (!rag_bitmap_has(revisions, entry.revision)) continue;
     *out = entry;
-    out->revision = revision;
     break;
   }
   status = rag_store_iter_status(it, err);

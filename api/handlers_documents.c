@@ -239,8 +239,8 @@ static rag_status list_step(rag_call *call, listing *l, uint32_t limit, rag_erro
   rag_document *documents = NULL;
   uint32_t count = 0, next = 0;
   rag_status status = RAG_OK;
-  RAG_TRY(
-      rag_kb_documents(l->kb, l->at, l->after, RAG_MIN(limit, LIST_STEP), &documents, &count, &next, &l->commit, err));
+  RAG_TRY(rag_kb_documents(l->kb, l->at, NULL, l->after, RAG_MIN(limit, LIST_STEP), &documents, &count, &next,
+                           &l->commit, err));
   l->more = next != 0;
   for (uint32_t i = 0; i < count; i++) {
     if (l->text && l->text_bytes > 0 && l->text_bytes + documents[i].text.size > LIST_TEXT_BYTES_MAX) {

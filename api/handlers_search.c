@@ -137,10 +137,10 @@ static rag_status response_of(rag_call *call, const rag_search_result *result, c
   if (include->plan) {
     Ragd__V1__Plan *plan = API_NEW(call, plan);
     if (!plan) return rag_fail_no_memory(err, sizeof(*plan));
-    plan->engine = rag_api__text_str(call, result->plan.engine);
-    plan->selectivity = result->selectivity;
-    plan->candidates = result->plan.candidates;
-    plan->segments = result->plan.segments;
+    plan->engine = rag_api__text_str(call, result->plan.vector.engine);
+    plan->selectivity = result->plan.selectivity;
+    plan->candidates = result->plan.vector.candidates;
+    plan->segments = result->plan.vector.segments;
     response->plan = plan;
   }
   *out = response;

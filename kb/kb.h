@@ -41,6 +41,7 @@
 typedef struct rag_kbs rag_kbs;         // every kb of a store
 typedef struct rag_kb rag_kb;           // one kb; starts with a rag_ref: rag_ref_drop it
 typedef struct rag_version rag_version; // one commit, pinned; starts with a rag_ref: rag_ref_drop it
+typedef struct rag_filter rag_filter;   // conditions on ids and metadata: see "filters" below
 
 // A list of owned strings.
 typedef struct rag_strings {
@@ -184,6 +185,7 @@ typedef struct rag_document_input { // everything borrowed for the call
   uint32_t vector_dimension;
   const rag_chunk_input *chunks; // the caller's own chunks, or NULL
   uint32_t chunk_count;
+  rag_slice language; // BCP 47 tag of title and text, for their words; empty: the kb's
 } rag_document_input;
 
 typedef enum rag_prune { RAG_PRUNE_NONE = 0, RAG_PRUNE_SOURCE = 1, RAG_PRUNE_ALL = 2 } rag_prune;
@@ -194,6 +196,7 @@ typedef struct rag_put {
   const rag_slice *delete_ids;
   uint32_t delete_count;
   rag_prune prune;
+  const rag_filter *delete_filter; // also delete what passes at the branch's head; NULL: nothing. Borrowed
 } rag_put;
 
 typedef struct rag_write_result {
@@ -298,6 +301,7 @@ RAG_NODISCARD rag_status rag_kb_diff(rag_kb *kb, rag_slice from, rag_slice to, r
 
 typedef struct rag_document { // borrowed views into pinned records: rag_document_free
   rag_slice id, text, title, metadata, source_uri;
+  rag_slice language; // as given; empty: the kb's
   int64_t source_modified_us, effective_us;
   uint32_t revision, content, first_chunk, chunk_count;
   uint64_t commit; // the commit that made this revision
@@ -310,26 +314,62 @@ RAG_NODISCARD rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice
 RAG_NODISCARD rag_status rag_kb_revision_get(rag_kb *kb, uint32_t revision, rag_document *out, rag_error *err);
 // Documents of a version in revision order, revisions > after; *out owned array (free each, then rag_free).
 // *out_next: the revision to go on after, 0 at the end. *out_commit: page on with it, so that pages agree.
-RAG_NODISCARD rag_status rag_kb_documents(rag_kb *kb, rag_slice at, uint32_t after, uint32_t limit, rag_document **out,
-                                          uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
-                                          rag_error *err);
+// filter: only documents that pass; NULL: all.
+RAG_NODISCARD rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after,
+                                          uint32_t limit, rag_document **out, uint32_t *out_count, uint32_t *out_next,
+                                          uint64_t *out_commit, rag_error *err);
 // Spans of a document's chunks, for display. *out owned.
 RAG_NODISCARD rag_status rag_kb_document_chunks(rag_kb *kb, const rag_document *document, rag_span **out,
                                                 uint32_t *out_count, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- search
 
+typedef enum rag_search_mode {
+  RAG_SEARCH_AUTO = 0,    // hybrid where there are words and a vector to search with, else what there is
+  RAG_SEARCH_VECTOR = 1,  // nearest vectors
+  RAG_SEARCH_LEXICAL = 2, // BM25 over words (index.h: the query's grammar)
+  RAG_SEARCH_HYBRID = 3,  // both, fused
+} rag_search_mode;
+const char *rag_search_mode_name(rag_search_mode mode); // "auto", "vector", ...
+
+typedef enum rag_fusion_method {
+  RAG_FUSION_RRF = 0,      // the sum of weight / (k + rank), ranks from 1
+  RAG_FUSION_WEIGHTED = 1, // the weighted mean of both scores, each scaled to 0..1 (kb/retrieval/rank.c says how)
+} rag_fusion_method;
+typedef struct rag_fusion {
+  rag_fusion_method method;
+  uint32_t k;          // of rrf; 0: RAG_FUSION_K_DEFAULT
+  bool has_weights;    // false: 1 and 1
+  float vector_weight; // 0 or more, finite; not both 0
+  float lexical_weight;
+} rag_fusion;
+#define RAG_FUSION_K_DEFAULT 60u
+#define RAG_FUSION_K_MAX 100000u
+// How deep each side is looked into for a fused answer of n hits: 2 n, at least 100, at most RAG_INDEX_K_MAX.
+#define RAG_FUSION_DEPTH_MIN 100u
+#define RAG_MMR_CANDIDATES_MAX 1000u
+#define RAG_SEARCH_QUERY_BYTES_MAX (1u << 20)
+#define RAG_HIGHLIGHTS_MAX 256u // spans of one hit
+
 typedef struct rag_search {
-  rag_slice query;     // text, or
-  const float *vector; // a vector
+  rag_slice query;     // text: words to look for and, where the kb has a model, what is embedded; or
+  const float *vector; // a vector; both: the text gives the words, the vector the meaning
   uint32_t vector_dimension;
+  rag_search_mode mode;
   uint32_t k; // 1 to RAG_INDEX_K_MAX with offset
   uint32_t offset;
   bool has_min_score;
-  float min_score;
+  float min_score; // of the score by which the answer is ordered
   rag_slice at;
+  const rag_filter *filter; // only these documents; NULL: every one. Borrowed
+  rag_fusion fusion;        // hybrid
+  uint32_t per_document;    // at most so many chunks of one document; 0: any number
+  bool has_mmr;             // order by maximal marginal relevance
+  float mmr_lambda;         // 0 (diversity) to 1 (relevance)
+  uint32_t mmr_candidates;  // to choose from: k + offset to RAG_MMR_CANDIDATES_MAX; 0: four times k + offset, bounded
+  rag_slice language;       // of the query's words; empty: the kb's
   bool exact;
-  bool want_text, want_metadata, want_vector;
+  bool want_text, want_metadata, want_vector, want_highlights;
   uint64_t min_commit;  // answer at least as new as this commit; 0: none
   uint64_t timeout_ms;  // how long to wait for min_commit
   uint64_t deadline_ns; // monotonic; 0: none
@@ -339,9 +379,35 @@ typedef struct rag_hit { // borrowed from the result
   rag_slice document_id, text, title, metadata, source_uri, chunk_metadata;
   uint32_t chunk, revision;
   uint32_t start, end; // bytes of the document's text; 0, 0 for a chunk with a text of its own
-  float score;
-  const float *vector; // where wanted
+  float score;         // what the answer is ordered by: of the mode; with mmr still the relevance
+  bool has_vector_score, has_lexical_score;
+  float vector_score, lexical_score;
+  const float *vector;        // where wanted
+  const rag_span *highlights; // bytes of the chunk's text, ascending, apart
+  uint32_t highlight_count;
 } rag_hit;
+
+// How a search was answered, with numbers. Times in ns.
+typedef struct rag_search_plan {
+  rag_search_mode mode;  // never AUTO
+  const char *reason;    // static: why this mode
+  rag_index_plan vector; // engine NULL: not searched
+  bool lexical_searched;
+  rag_lexical_plan lexical;
+  bool only_stop_words; // the query's words are stop words, so they were searched as they are
+  bool query_truncated; // more words than RAG_WORDS_TERMS_MAX
+  uint32_t query_clauses;
+  uint64_t documents; // live documents of the version
+  uint64_t chunks;    // and chunks
+  bool filtered;
+  uint64_t documents_matched, chunks_matched; // by the filter, exactly; without one: all
+  bool filter_cached;                         // its survivors were known from an earlier request
+  uint64_t filter_verified;                   // documents that were looked at one by one, as no index decided
+  uint32_t filter_conditions, filter_indexed; // conditions; of them answered by indexes alone
+  double selectivity;                         // chunks_matched / rows of the index
+  uint32_t fused, depth;                      // candidates after fusion; how deep each side was asked
+  uint64_t filter_ns, embed_ns, vector_ns, lexical_ns, rank_ns, fetch_ns;
+} rag_search_plan;
 
 typedef struct rag_search_result { // rag_search_result_free
   rag_hit *hits;
@@ -352,12 +418,57 @@ typedef struct rag_search_result { // rag_search_result_free
   uint64_t pending_chunks;
   uint32_t dimension;
   uint64_t took_ns;
-  rag_index_plan plan;
-  double selectivity; // live chunks of the version / rows of the index
-  void *pins;         // what keeps the slices alive
+  rag_search_plan plan;
+  void *pins; // what keeps the slices alive
 } rag_search_result;
 void rag_search_result_free(rag_search_result *result);
 RAG_NODISCARD rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- facets
+
+#define RAG_FACET_FIELDS_MAX 32u
+#define RAG_FACET_VALUES_MAX 10000u
+typedef struct rag_facet_query {
+  rag_slice at;
+  const rag_filter *filter; // NULL: every document
+  const rag_slice *fields;  // paths as in filters: "lang", "a.b", "tags[]"
+  uint32_t field_count;     // 1 to RAG_FACET_FIELDS_MAX
+  uint32_t limit;           // values of a field, 1 to RAG_FACET_VALUES_MAX
+  uint64_t deadline_ns;
+} rag_facet_query;
+typedef enum rag_facet_kind {
+  RAG_FACET_STRING = 0,
+  RAG_FACET_INT = 1,
+  RAG_FACET_DOUBLE = 2,
+  RAG_FACET_BOOL = 3
+} rag_facet_kind;
+typedef struct rag_facet_value {
+  rag_facet_kind kind;
+  rag_slice string; // in the result
+  int64_t integer;  // also of a bool
+  double number;
+  uint64_t count; // documents that have the value
+} rag_facet_value;
+typedef struct rag_facet {
+  rag_slice field;
+  const rag_facet_value *values; // most frequent first, then by value
+  uint32_t value_count;
+  uint64_t distinct;  // values in all
+  uint64_t documents; // matching documents that have a value
+  bool has_range;
+  double min, max; // of numbers
+} rag_facet;
+typedef struct rag_facet_result { // rag_facet_result_free
+  rag_facet *facets;
+  uint32_t facet_count;
+  uint64_t commit, documents; // matching
+  bool cached;
+  uint64_t verified;
+  uint64_t took_ns;
+  rag_arena *arena;
+} rag_facet_result;
+void rag_facet_result_free(rag_facet_result *result);
+RAG_NODISCARD rag_status rag_kb_facets(rag_kb *kb, const rag_facet_query *query, rag_facet_result *out, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- retention
 
@@ -389,7 +500,7 @@ RAG_NODISCARD rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_f
 #define RAG_FILTER_CONDITIONS_MAX 1024u
 #define RAG_FILTER_VALUES_MAX 65536u // of all lists together
 #define RAG_FILTER_KEY_BYTES_MAX 512u
-typedef struct rag_filter rag_filter; // immutable, in the arena it was parsed into: any number of threads may match
+// A rag_filter is immutable and lies in the arena it was parsed into: any number of threads may match.
 // json: the filter's text, borrowed for the call. Empty or {}: matches everything. err->field is the path of the fault
 // ("filter.must[0].range").
 RAG_NODISCARD rag_status rag_filter_parse(rag_slice json, rag_arena *arena, const rag_filter **out, rag_error *err);

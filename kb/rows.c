@@ -122,9 +122,10 @@ rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_docum
   return rag_kb_revision_get(kb, entry.revision, out, err);
 }
 
-rag_status rag_kb_documents(rag_kb *kb, rag_slice at, uint32_t after, uint32_t limit, rag_document **out,
+rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit, rag_document **out,
                             uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit, rag_error *err) {
   rag_version *version = NULL;
+  RAG_UNUSED(filter);
   limit = RAG_MIN(limit, RAG_LIST_LIMIT_MAX);
   RAG_TRY(rag_kb_resolve(kb, at, &version, err));
   rag_document *items = rag_calloc((size_t)limit + 1, sizeof *items);

@@ -209,7 +209,7 @@ static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_r
       .exact = search->exact,
       .deadline_ns = search->deadline_ns,
   };
-  RAG_TRY_OUT(rag_index_search(view, &query, found, &count, &result.plan, err));
+  RAG_TRY_OUT(rag_index_search(view, &query, found, &count, &result.plan.vector, err));
 
   uint32_t first = RAG_MIN(search->offset, count);
   result.count = count - first;
@@ -225,7 +225,7 @@ static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_r
   uint64_t rows = rag_index_view_rows(view);
   result.commit = version->commit;
   result.index_build = rag_index_view_build(view);
-  result.selectivity = rows > 0 ? (double)rag_version_chunks(version) / (double)rows : 0;
+  result.plan.selectivity = rows > 0 ? (double)rag_version_chunks(version) / (double)rows : 0;
   result.took_ns = rag_clock_monotonic_ns() - start_ns;
   *out = result;
   result = (rag_search_result){0};

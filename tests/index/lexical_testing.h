@@ -8,7 +8,8 @@
 typedef struct corpus_chunk {
   uint32_t ordinal;
   uint32_t text_count, title_count;
-  uint32_t *words; // text, then title: numbers of words
+  uint32_t extra_count, title_extra_count;
+  uint32_t *words; // text, title, extras, the title's extras: numbers of words
 } corpus_chunk;
 
 typedef struct corpus {
@@ -19,6 +20,10 @@ typedef struct corpus {
   char (*names)[16];
   rag_slice *slices; // names as slices
 } corpus;
+
+static inline uint32_t corpus_chunk_words(const corpus_chunk *chunk) {
+  return chunk->text_count + chunk->title_count + chunk->extra_count + chunk->title_extra_count;
+}
 
 // Zipf-like: word number 0 is in most texts, the last ones in hardly any.
 static inline uint32_t random_word(uint64_t *random, uint32_t words) {
@@ -45,7 +50,11 @@ static inline void corpus_create(corpus *c, uint32_t chunks, uint32_t words, uin
     uint32_t long_one = random_below(random, 40) == 0 ? 10 : 1;
     chunk->text_count = random_below(random, length * 2 * long_one);
     chunk->title_count = random_below(random, 5);
-    uint32_t all = chunk->text_count + chunk->title_count;
+    if (random_below(random, 3) == 0) {
+      chunk->extra_count = random_below(random, 4);
+      chunk->title_extra_count = random_below(random, 3);
+    }
+    uint32_t all = corpus_chunk_words(chunk);
     chunk->words = calloc(all + 1, sizeof(uint32_t));
     for (uint32_t j = 0; j < all; j++) {
       bool repeat = j > 0 && random_below(random, 4) == 0;
@@ -67,14 +76,18 @@ static inline rag_status corpus_append_some(rag_lexical *lexical, const corpus *
   rag_slice **terms = calloc(count + 1, sizeof *terms);
   for (uint32_t i = 0; i < count; i++) {
     const corpus_chunk *chunk = &c->chunks[which[i]];
-    uint32_t all = chunk->text_count + chunk->title_count;
+    uint32_t all = corpus_chunk_words(chunk), path = chunk->text_count + chunk->title_count;
     terms[i] = calloc(all + 1, sizeof **terms);
     for (uint32_t j = 0; j < all; j++) terms[i][j] = c->slices[chunk->words[j]];
     chunks[i] = (rag_lexical_chunk){.ordinal = chunk->ordinal,
                                     .text = terms[i],
                                     .text_count = chunk->text_count,
                                     .title = terms[i] + chunk->text_count,
-                                    .title_count = chunk->title_count};
+                                    .title_count = chunk->title_count,
+                                    .extra = terms[i] + path,
+                                    .extra_count = chunk->extra_count,
+                                    .title_extra = terms[i] + path + chunk->extra_count,
+                                    .title_extra_count = chunk->title_extra_count};
   }
   rag_status status = rag_lexical_append(lexical, chunks, count, err);
   for (uint32_t i = 0; i < count; i++) free(terms[i]);
@@ -117,6 +130,11 @@ static inline uint32_t oracle_tf(const corpus *c, const corpus_chunk *chunk, con
       }
       found += all ? (part ? c->title_weight : 1) : 0;
     }
+  }
+  const uint32_t *extras = chunk->words + chunk->text_count + chunk->title_count;
+  for (uint32_t i = 0; clause->term_count == 1 && i < chunk->extra_count + chunk->title_extra_count; i++) {
+    bool same = same_bytes(c, extras[i], clause->terms[0], clause->kind == RAG_LEXICAL_PREFIX);
+    found += same ? (i < chunk->extra_count ? 1 : c->title_weight) : 0;
   }
   return found;
 }
@@ -185,7 +203,7 @@ static inline uint32_t oracle_search(const corpus *c, const rag_bitmap *live, co
   int exponent = 0;
   frexp(total, &exponent);
   int scale = 30 - exponent;
-  float fa = (float)(k1 * (1 - b)), fb = (float)(k1 * b / mean);
+  float fa = (float)(k1 * (1 - b)), fb = mean > 0 ? (float)(k1 * b / mean) : 0;
   for (uint32_t i = 0; i < c->count; i++) {
     const corpus_chunk *chunk = &c->chunks[i];
     if (!rag_bitmap_has(live, chunk->ordinal)) continue;

@@ -117,6 +117,61 @@ static void test_operators_equal_the_oracle(void **state) {
   run_corpus(30, 8, 4, 0, 3, true, 200, false, 8);
 }
 
+// Extras by hand: they are found and scored, lengthen nothing, and no phrase sees or crosses them; a chunk may have
+// nothing else, and so may a version, whose mean length is 0 then.
+static void test_extras_stand_beside_the_path(void **state) {
+  (void)state;
+  rag_slice a = rag_slice_str("a"), b = rag_slice_str("b"), x = rag_slice_str("x");
+  const rag_slice path[] = {a, b}, extra[] = {x, a}, phrases[][2] = {{a, b}, {b, x}, {b, a}, {x, a}};
+  const rag_lexical_chunk chunks[] = {
+      {.ordinal = 0, .text = path, .text_count = 2, .extra = extra, .extra_count = 2},
+      {.ordinal = 1, .title = path, .title_count = 2, .title_extra = extra, .title_extra_count = 1},
+      {.ordinal = 2, .extra = extra, .extra_count = 2},
+  };
+  rag_lexical *lexical = create(3, true);
+  assert_int_equal(rag_lexical_append(lexical, chunks, RAG_COUNT_OF(chunks), NULL), RAG_OK);
+  rag_lexical_view *view = rag_lexical_pin(lexical);
+  assert_int_equal(rag_lexical_view_length(view, 0), 2);
+  assert_int_equal(rag_lexical_view_length(view, 1), 6);
+  assert_int_equal(rag_lexical_view_length(view, 2), 0);
+  rag_lexical_version *version = version_of(view, rag_lexical_view_present(view), NULL);
+  assert_int_equal(rag_lexical_version_length(version), 8);
+  assert_int_equal(rag_lexical_version_df(view, version, x), 3);
+  assert_int_equal(rag_lexical_version_df(view, version, b), 2);
+  rag_lexical_hit hits[8];
+  uint32_t count = 0;
+  for (size_t i = 0; i < RAG_COUNT_OF(phrases); i++) {
+    rag_lexical_clause phrase = {.kind = RAG_LEXICAL_PHRASE, .weight = 1, .term_count = 2, .terms = phrases[i]};
+    rag_lexical_query query = {.clauses = &phrase, .clause_count = 1, .k = 8};
+    assert_int_equal(rag_lexical_search(view, version, &query, hits, &count, NULL, NULL), RAG_OK);
+    assert_int_equal(count, i == 0 ? 2 : 0);
+  }
+  // f / (f + 0.3 + 0.9 L / L'): 1 / 1.975, 3 / 5.325, 1 / 1.3 at L' = 8 / 3.
+  rag_lexical_clause word = {.weight = 1, .term_count = 1, .terms = &x};
+  rag_lexical_query query = {.clauses = &word, .clause_count = 1, .k = 8};
+  assert_int_equal(rag_lexical_search(view, version, &query, hits, &count, NULL, NULL), RAG_OK);
+  assert_int_equal(count, 3);
+  assert_true(hits[0].ordinal == 2 && hits[1].ordinal == 1 && hits[2].ordinal == 0);
+  assert_float_equal(hits[1].score / hits[0].score, 3 / 5.325 * 1.3, 1e-6);
+  assert_float_equal(hits[2].score / hits[0].score, 1 / 1.975 * 1.3, 1e-6);
+  rag_bitmap *last = NULL;
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
+  assert_int_equal(rag_bitmap_edit_add(edit, 2), RAG_OK);
+  assert_int_equal(rag_bitmap_edit_finish(edit, &last), RAG_OK);
+  rag_lexical_version *without_length = version_of(view, last, NULL);
+  for (int exhaustive = 0; exhaustive < 2; exhaustive++) {
+    query.exhaustive = exhaustive;
+    assert_int_equal(rag_lexical_search(view, without_length, &query, hits, &count, NULL, NULL), RAG_OK);
+    assert_int_equal(count, 1);
+    assert_float_equal(hits[0].score, log1p(0.5 / 1.5) * 2.2 / 1.3, 1e-6);
+  }
+  rag_ref_drop(without_length);
+  rag_ref_drop(last);
+  rag_ref_drop(version);
+  rag_ref_drop(view);
+  rag_lexical_destroy(lexical);
+}
+
 // Commits: rows come and go, versions are derived from their parents, old versions are searched again.
 static void test_many_versions(void **state) {
   (void)state;
@@ -309,6 +364,7 @@ int main(void) {
       cmocka_unit_test(test_words_equal_the_oracle), cmocka_unit_test(test_operators_equal_the_oracle),
       cmocka_unit_test(test_many_versions),          cmocka_unit_test(test_any_order_and_removal),
       cmocka_unit_test(test_answers_do_not_move),    cmocka_unit_test(test_skipping_stops_at_the_next_block),
+      cmocka_unit_test(test_extras_stand_beside_the_path),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

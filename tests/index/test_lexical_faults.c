@@ -200,8 +200,16 @@ static void test_limits(void **state) {
   chunks[1].text_count = RAG_LEXICAL_CHUNK_TERMS_MAX;
   chunks[1].title_count = 1;
   assert_int_equal(rag_lexical_append(lexical, chunks, 2, &err), RAG_INVALID_ARGUMENT);
-  chunks[1].text_count = 2;
   chunks[1].title_count = 0;
+  chunks[1].extra_count = UINT32_MAX;
+  assert_int_equal(rag_lexical_append(lexical, chunks, 2, &err), RAG_INVALID_ARGUMENT);
+  chunks[1].extra_count = 0;
+  chunks[1].title_extra_count = 1;
+  assert_int_equal(rag_lexical_append(lexical, chunks, 2, &err), RAG_INVALID_ARGUMENT);
+  chunks[1].text_count = 2;
+  chunks[1].title_extra = &empty;
+  assert_int_equal(rag_lexical_append(lexical, chunks, 2, &err), RAG_INVALID_ARGUMENT);
+  chunks[1].title_extra_count = 0;
   assert_int_equal(rag_lexical_append(lexical, chunks, 2, &err), RAG_OK); // the last ordinal there is
   assert_int_equal(rag_lexical_append(lexical, chunks, 1, &err), RAG_ALREADY_EXISTS);
   chunks[0].ordinal = chunks[1].ordinal = 7;

@@ -82,7 +82,7 @@ static void describe_version(rag_kb *kb, const char *ref, rag_buf *out) {
   rag_commit_info info = {0};
   uint32_t count = 0, next = 0;
   uint64_t commit = 0;
-  rag_status status = rag_kb_documents(kb, S(ref), 0, 10000, &documents, &count, &next, &commit, &err);
+  rag_status status = rag_kb_documents(kb, S(ref), NULL, 0, 10000, &documents, &count, &next, &commit, &err);
   rag_buf_append_varint(out, status);
   if (status != RAG_OK) return;
   for (uint32_t i = 0; i < count; i++) {

@@ -231,7 +231,7 @@ static rag_status try_reads(sweep *s, rag_error *err) {
   uint32_t count = 0, next = 0, commit_count = 0;
   uint64_t commit = 0, below = 0;
   RAG_TRY_OUT(rag_kb_diff(s->kb, S("main"), S("main~2"), &diff, err));
-  RAG_TRY_OUT(rag_kb_documents(s->kb, S("main~1"), 0, 100, &documents, &count, &next, &commit, err));
+  RAG_TRY_OUT(rag_kb_documents(s->kb, S("main~1"), NULL, 0, 100, &documents, &count, &next, &commit, err));
   RAG_TRY_OUT(rag_kb_log(s->kb, S("main"), 0, 20, &commits, &commit_count, &below, err));
 out:
   rag_diff_free(&diff);
@@ -320,7 +320,7 @@ static void memory_runs_out(void **state) {
     uint32_t count = 0, next = 0;
     uint64_t seen = 0;
     snprintf(at, sizeof at, "c%u", (unsigned)commit);
-    OK(rag_kb_documents(s.kb, S(at), 0, 100, &documents, &count, &next, &seen, &err));
+    OK(rag_kb_documents(s.kb, S(at), NULL, 0, 100, &documents, &count, &next, &seen, &err));
     for (uint32_t i = 0; i < count; i++) rag_document_free(&documents[i]);
     rag_free(documents);
   }

@@ -228,7 +228,7 @@ static void check_listing(rag_kb *kb, const char *ref, const model_version *v) {
   rag_document *documents = NULL;
   uint32_t count = 0, next = 0, expected = 0;
   uint64_t commit = 0;
-  OK(rag_kb_documents(kb, S(ref), 0, 1000, &documents, &count, &next, &commit, &err));
+  OK(rag_kb_documents(kb, S(ref), NULL, 0, 1000, &documents, &count, &next, &commit, &err));
   for (uint32_t id = 0; id < IDS; id++) expected += v->text[id] != 0;
   assert_int_equal(count, expected);
   for (uint32_t i = 0; i < count; i++) {

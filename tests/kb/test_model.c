@@ -411,7 +411,7 @@ static void check_listing(model *m, const char *ref, uint32_t at, uint32_t first
     rag_document *documents = NULL;
     uint32_t count = 0;
     uint64_t answered = 0;
-    DO(rag_kb_documents(m->kb, S(ref), after, page, &documents, &count, &after, &answered, &err));
+    DO(rag_kb_documents(m->kb, S(ref), NULL, after, page, &documents, &count, &after, &answered, &err));
     CHECK(answered == at, "listing %s: c%u instead of c%u", ref, (unsigned)answered, at);
     for (uint32_t i = 0; i < count; i++, seen++) {
       uint32_t id = id_number(documents[i].id);

@@ -60,7 +60,7 @@ static void describe(rag_kb *kb, const char *ref, const char *but_id, rag_buf *o
   rag_document *documents = NULL;
   uint32_t count = 0, next = 0;
   uint64_t commit = 0;
-  OK(rag_kb_documents(kb, S(ref), 0, 1000, &documents, &count, &next, &commit, &err));
+  OK(rag_kb_documents(kb, S(ref), NULL, 0, 1000, &documents, &count, &next, &commit, &err));
   for (uint32_t i = 0; i < count; i++) {
     if (!rag_slice_equal(documents[i].id, S(but_id))) {
       rag_buf_append_bytes(out, documents[i].id);

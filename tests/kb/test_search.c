@@ -29,7 +29,7 @@ static uint32_t oracle(rag_kb *kb, const char *at, const char *query, scored *ou
   uint64_t commit = 0;
   OK(rag_embedder_open(S("hash-32"), &embedder, &err));
   OK(rag_embedder_embed(embedder, RAG_EMBED_QUERY, &text, 1, q, &err));
-  OK(rag_kb_documents(kb, S(at), 0, RAG_LIST_LIMIT_MAX, &documents, &count, &next, &commit, &err));
+  OK(rag_kb_documents(kb, S(at), NULL, 0, RAG_LIST_LIMIT_MAX, &documents, &count, &next, &commit, &err));
   assert_int_equal(next, 0);
   for (uint32_t d = 0; d < count; d++) {
     rag_span *spans = NULL;

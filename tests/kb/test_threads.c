@@ -95,7 +95,7 @@ static void *read_worker(void *arg) {
     uint32_t count = 0, next = 0;
     uint64_t commit = 0;
     snprintf(at, sizeof at, "c%u", (unsigned)r.commit);
-    OK(rag_kb_documents(kb, S(at), 0, 1000, &documents, &count, &next, &commit, &err));
+    OK(rag_kb_documents(kb, S(at), NULL, 0, 1000, &documents, &count, &next, &commit, &err));
     assert_int_equal(commit, r.commit);
     assert_int_equal(count, r.count); // one chunk each, and k is larger
     for (uint32_t i = 0; i < count; i++) {

@@ -534,7 +534,7 @@ static void every_version_of_a_long_history(void **state) {
       uint32_t count = 0, next = 0;
       uint64_t at = 0;
       snprintf(ref, sizeof ref, "c%u", (unsigned)commit);
-      OK(rag_kb_documents(kb, S(ref), 0, 1000, &documents, &count, &next, &at, &err));
+      OK(rag_kb_documents(kb, S(ref), NULL, 0, 1000, &documents, &count, &next, &at, &err));
       assert_int_equal(at, commit);
       assert_int_equal(next, 0);
       for (uint32_t i = 0; i < count; i++) {

@@ -103,7 +103,7 @@ static bool count_listed(rag_kb *kb, uint64_t *out, rag_error *err) {
     rag_document *documents = NULL;
     uint32_t got = 0, next = 0;
     uint64_t commit = 0;
-    if (rag_kb_documents(kb, rag_slice_str(""), after, PAGE, &documents, &got, &next, &commit, err) != RAG_OK)
+    if (rag_kb_documents(kb, rag_slice_str(""), NULL, after, PAGE, &documents, &got, &next, &commit, err) != RAG_OK)
       return false;
     for (uint32_t i = 0; i < got; i++) rag_document_free(&documents[i]);
     rag_free(documents);

@@ -48,7 +48,8 @@ static void say(const char *fmt, ...) {
 static rag_status run_put(const op *o, rag_write_result *result, rag_error *err) {
   static _Thread_local char texts[OP_DOCS_MAX][TEXT_BYTES_MAX];
   char ids[2 * OP_DOCS_MAX][64], metadata[64], branch[64] = "";
-  rag_document_input documents[OP_DOCS_MAX] = {{{0}, {0}, {0}, {0}, {0}, 0, 0, NULL, 0, NULL, 0}};
+  rag_document_input documents[OP_DOCS_MAX];
+  memset(documents, 0, sizeof documents);
   rag_slice removed[OP_DOCS_MAX];
   bool side = o->kind == OP_SIDE_PUT;
   if (side) model_branch(o->thread, branch);

@@ -223,15 +223,16 @@ RAG_NODISCARD rag_status rag_words_parse(rag_analyzer *analyzer, rag_slice text,
 //
 // The score of a chunk: for each scored word or phrase i of the query that it holds, with
 //   f  occurrences in the text + title_weight * those in the title     L  terms of the chunk, counted likewise
+//      (extras are occurrences, of the text or of the title; L does not count them)
 //   N  chunks of the version      L'  their mean L      n  those of them that hold the word
 //   W  weight * ln(1 + (N - n + 0.5) / (n + 0.5)) * (k1 + 1)
 // it gains q = 1 + floor(float(W * 2^s) * (f / (f + (A + B * L)))), an integer, where A = k1 * (1 - b) and
-// B = k1 * b / L' are floats, the operations are those of floats, and s is chosen once for a query so that the sum of
-// all W * 2^s is in [2^29, 2^30). The score is the sum of the q times 2^-s: integers, so that the order in which words
-// are looked at cannot change a bit of it. A phrase has the sum of its words' idf; a prefix is one word whose
-// occurrences are those of all its expansions. Ties are broken by the lower ordinal.
+// B = k1 * b / L' (0 where L' is) are floats, the operations are those of floats, and s is chosen once for a query so
+// that the sum of all W * 2^s is in [2^29, 2^30). The score is the sum of the q times 2^-s: integers, so that the order
+// in which words are looked at cannot change a bit of it. A phrase has the sum of its words' idf; a prefix is one word
+// whose occurrences are those of all its expansions. Ties are broken by the lower ordinal.
 #define RAG_LEXICAL_TERM_MAX 255u
-#define RAG_LEXICAL_CHUNK_TERMS_MAX (1u << 24) // terms of one chunk's title and text
+#define RAG_LEXICAL_CHUNK_TERMS_MAX (1u << 24) // terms of one chunk, extras included
 #define RAG_LEXICAL_TITLE_WEIGHT_MAX 16u
 #define RAG_LEXICAL_TERMS_MAX 10000u       // terms of one query, those of phrases included
 #define RAG_LEXICAL_PHRASE_MAX 64u         // terms of one phrase
@@ -262,6 +263,12 @@ typedef struct rag_lexical_chunk {
   uint32_t text_count;
   const rag_slice *title; // title_count terms in the order of the title; borrowed, as are the terms
   const rag_slice *text;
+  // Terms beside the path (RAG_TOKEN_EXTRA), in any order: each is one more occurrence of its word, and nothing else.
+  // Those of the title count title_weight times, as its words do.
+  uint32_t extra_count;
+  uint32_t title_extra_count;
+  const rag_slice *extra;
+  const rag_slice *title_extra;
 } rag_lexical_chunk;
 
 // Appends chunks: ordinals strictly ascending within the call, none of them present yet. One writer at a time (the
@@ -295,7 +302,7 @@ uint32_t rag_lexical_version_df(const rag_lexical_view *view, const rag_lexical_
 
 typedef enum rag_lexical_kind {
   RAG_LEXICAL_TERM = 0,   // one term
-  RAG_LEXICAL_PHRASE = 1, // terms next to each other in this order, in the title or in the text
+  RAG_LEXICAL_PHRASE = 1, // terms next to each other in this order, in the title or in the text; of one term: TERM
   RAG_LEXICAL_PREFIX = 2, // every term that starts with these bytes
 } rag_lexical_kind;
 typedef enum rag_lexical_occur {

@@ -267,7 +267,8 @@ static rag_status grow(void *array, uint32_t *capacity, uint32_t count, size_t s
   return RAG_OK;
 }
 
-static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t weight, uint32_t stamp,
+// Terms on a path go into the sequence, and those beside it do not.
+static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t weight, bool path, uint32_t stamp,
                            rag_error *err) {
   lex_shared *shared = b->lexical->shared;
   uint32_t term = 0;
@@ -291,24 +292,32 @@ static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t 
     b->changes[entry->run].count++;
   }
   b->postings[entry->posting].tf += weight;
-  if (shared->keep_sequences) rag_buf_append_varint(&b->sequence, (uint64_t)term + 1);
+  if (path && shared->keep_sequences) rag_buf_append_varint(&b->sequence, (uint64_t)term + 1);
+  return RAG_OK;
+}
+
+static rag_status add_terms(batch *b, uint32_t ordinal, const rag_slice *terms, uint32_t count, uint32_t weight,
+                            bool path, uint32_t stamp, rag_error *err) {
+  for (uint32_t i = 0; i < count; i++) RAG_TRY(add_term(b, ordinal, terms[i], weight, path, stamp, err));
   return RAG_OK;
 }
 
 // A sequence: u32 size of the rest; the text's terms as varints of number + 1; where there is a title, 0 and its terms.
 static rag_status add_chunk(batch *b, const rag_lexical_chunk *chunk, rag_error *err) {
   lex_shared *shared = b->lexical->shared;
-  uint32_t stamp = next_stamp(b->lexical), at = chunk->ordinal & (LEX_PAGE - 1);
-  if ((uint64_t)chunk->title_count + chunk->text_count > RAG_LEXICAL_CHUNK_TERMS_MAX) {
-    return rag_fail(err, RAG_INVALID_ARGUMENT, "chunk %u has %llu terms: at most %u", chunk->ordinal,
-                    (unsigned long long)chunk->title_count + chunk->text_count, RAG_LEXICAL_CHUNK_TERMS_MAX);
+  uint32_t stamp = next_stamp(b->lexical), at = chunk->ordinal & (LEX_PAGE - 1), heavy = shared->title_weight;
+  uint32_t ordinal = chunk->ordinal;
+  uint64_t all = (uint64_t)chunk->title_count + chunk->text_count + chunk->extra_count + chunk->title_extra_count;
+  if (all > RAG_LEXICAL_CHUNK_TERMS_MAX) {
+    return rag_fail(err, RAG_INVALID_ARGUMENT, "chunk %u has %llu terms: at most %u", ordinal, (unsigned long long)all,
+                    RAG_LEXICAL_CHUNK_TERMS_MAX);
   }
   rag_buf_clear(&b->sequence);
-  for (uint32_t i = 0; i < chunk->text_count; i++) RAG_TRY(add_term(b, chunk->ordinal, chunk->text[i], 1, stamp, err));
+  RAG_TRY(add_terms(b, ordinal, chunk->text, chunk->text_count, 1, true, stamp, err));
   if (shared->keep_sequences && chunk->title_count > 0) rag_buf_append_varint(&b->sequence, 0);
-  for (uint32_t i = 0; i < chunk->title_count; i++) {
-    RAG_TRY(add_term(b, chunk->ordinal, chunk->title[i], shared->title_weight, stamp, err));
-  }
+  RAG_TRY(add_terms(b, ordinal, chunk->title, chunk->title_count, heavy, true, stamp, err));
+  RAG_TRY(add_terms(b, ordinal, chunk->extra, chunk->extra_count, 1, false, stamp, err));
+  RAG_TRY(add_terms(b, ordinal, chunk->title_extra, chunk->title_extra_count, heavy, false, stamp, err));
   RAG_TRY(rag_lexical__core_page(b->core, chunk->ordinal, err));
   lex_page *page = lex_pages_at(lex_core_pages(b->core), chunk->ordinal);
   if (shared->keep_sequences) {
@@ -318,7 +327,7 @@ static rag_status add_chunk(batch *b, const rag_lexical_chunk *chunk, rag_error 
     memcpy(page->sequences[at], &size, sizeof size);
     if (size > 0) memcpy(page->sequences[at] + sizeof size, b->sequence.data, size);
   }
-  page->length1[at] = 1 + chunk->text_count + chunk->title_count * shared->title_weight;
+  page->length1[at] = 1 + chunk->text_count + chunk->title_count * heavy;
   b->chunks_kept++;
   return RAG_OK;
 }

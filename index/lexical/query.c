@@ -162,7 +162,7 @@ static rag_status open_cursors(lex_context *context, lex_plan *plan, item *items
     bool scored = items[i].occur != RAG_LEXICAL_MUST_NOT;
     cursor->scorer = (lex_scorer){.weight = scored ? (float)ldexp(items[i].scaled, plan->scale) : 0,
                                   .a = (float)(k1 * (1 - b)),
-                                  .b = (float)(k1 * b / mean)};
+                                  .b = mean > 0 ? (float)(k1 * b / mean) : 0};
     open_cursor(context, plan, &items[i], cursor, plan->buffers + (size_t)plan->count * LEX_CURSOR_WORDS);
     cursor->bound_max = lex_bound_of(cursor->scorer.weight);
     if (cursor->occur == RAG_LEXICAL_MUST && cursor->postings == 0) plan->impossible = true;

@@ -492,7 +492,7 @@ RAG_NODISCARD rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_f
 
 // ---------------------------------------------------------------------------------------------- filters
 
-// Conditions on ids and metadata, in Qdrant's grammar (kb/filter_parse.c says it whole):
+// Conditions on ids and metadata, in Qdrant's grammar (kb/filters/parse.c says it whole):
 //   {"must": [...], "should": [...], "must_not": [...], "min_should": {"conditions": [...], "min_count": n}}
 // of {"key": "lang", "match": {"value": "en"}}, match any|except|text|text_any|phrase|prefix, range, geo_radius,
 // geo_bounding_box, geo_polygon, values_count, is_empty, is_null, has_id, nested, and filters again.

@@ -1,4 +1,4 @@
-// Goal: the filter grammar takes what kb/filter_parse.c says and no more, a filter means what kb/filter_match.c says,
+// Goal: the filter grammar takes what kb/filters/parse.c says and no more, a filter means what kb/filters/match.c says,
 // and a refusal names the place and what to change. Method: tables of (filter, metadata, passes) for every kind of
 // condition; tables of (filter, field, message) for every refusal; each limit at and one past it; every allocation
 // failing once; the text freed and its parser used for other texts before matching; one filter matched by several

@@ -1,4 +1,4 @@
-// Goal: the filter grammar takes what kb/filter_parse.c says and no more; a refusal names the place and what to change.
+// Goal: the filter grammar takes what kb/filters/parse.c says and no more; a refusal names the place and what to change.
 // Method: a table of (filter, field, message) for every refusal; each limit at and one past it.
 #include "filter_test.h"
 

@@ -14,7 +14,7 @@
 // The same semantics as Qdrant's without a text index (refs: its OpenAPI document and condition checkers).
 //
 // Pure functions; recursion is bounded by RAG_FILTER_DEPTH_MAX and the JSON depth limit.
-#include "kb/filter_internal.h"
+#include "kb/filters/filters_internal.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -18,8 +18,8 @@
 // Any other member is an error, at every level; a member that is null counts as absent where it may be absent.
 //
 // Bounds: depth, conditions, list values and key length are limited (kb.h), so a hostile filter costs what its text
-// costs. What it means is in filter_match.c.
-#include "kb/filter_internal.h"
+// costs. What it means is in filters/match.c.
+#include "kb/filters/filters_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-// A parsed filter. Private to kb/filter_*.c.
+// A parsed filter. Private to kb/filters/.
 #ifndef RAGD_KB_FILTER_INTERNAL_H
 #define RAGD_KB_FILTER_INTERNAL_H
 

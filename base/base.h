@@ -372,6 +372,8 @@ RAG_NODISCARD rag_status rag_bitmap_edit_remove_range(rag_bitmap_edit *edit, uin
 // Adds / removes every member of `other`.
 RAG_NODISCARD rag_status rag_bitmap_edit_or(rag_bitmap_edit *edit, const rag_bitmap *other);
 RAG_NODISCARD rag_status rag_bitmap_edit_andnot(rag_bitmap_edit *edit, const rag_bitmap *other);
+// Block `block` of the edit becomes a copy of these RAG_BITMAP_BLOCK_WORDS words.
+RAG_NODISCARD rag_status rag_bitmap_edit_put_block(rag_bitmap_edit *edit, uint32_t block, const uint64_t *words);
 bool rag_bitmap_edit_has(const rag_bitmap_edit *edit, uint32_t value);
 // Freezes the edit into *out (owned) and destroys it, also on error.
 RAG_NODISCARD rag_status rag_bitmap_edit_finish(rag_bitmap_edit *edit, rag_bitmap **out);

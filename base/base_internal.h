@@ -8,7 +8,4 @@
 uint32_t rag_base__crc32c_table(uint32_t crc, const void *data, size_t size);
 bool rag_base__crc32c_is_hardware(void);
 
-// Block `index` of the edit becomes a copy of these RAG_BITMAP_BLOCK_WORDS words. RAG_RESOURCE_EXHAUSTED only.
-RAG_NODISCARD rag_status rag_base__bitmap_edit_put_block(rag_bitmap_edit *edit, uint32_t index, const uint64_t *words);
-
 #endif

@@ -19,7 +19,7 @@
 // whole words, and edits are small. Sparse sets pay 8 KiB per block; on disk they are small (base/bitmap_codec.c).
 //
 // Threads: a bitmap is immutable and may be read by any number; block references are atomic. An edit has one thread.
-#include "base/base_internal.h"
+#include "base/base.h"
 
 #define BLOCK_BITS RAG_BITMAP_BLOCK_BITS
 #define BLOCK_WORDS RAG_BITMAP_BLOCK_WORDS
@@ -413,7 +413,7 @@ rag_status rag_bitmap_edit_andnot(rag_bitmap_edit *edit, const rag_bitmap *other
   return edit_combine(edit, SET_ANDNOT, other);
 }
 
-rag_status rag_base__bitmap_edit_put_block(rag_bitmap_edit *edit, uint32_t index, const uint64_t *words) {
+rag_status rag_bitmap_edit_put_block(rag_bitmap_edit *edit, uint32_t index, const uint64_t *words) {
   uint32_t count = and_count_words(words, words);
   block *fresh = count == 0 ? NULL : count == BLOCK_BITS ? &full_block : block_create(words, count);
   if (count > 0 && !fresh) return RAG_RESOURCE_EXHAUSTED;

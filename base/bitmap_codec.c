@@ -19,7 +19,7 @@
 // Invariants: decode reads nothing before the CRC fits; it gives back the bitmap or RAG_DATA_LOSS, never a part.
 //
 // Threads: pure functions.
-#include "base/base_internal.h"
+#include "base/base.h"
 
 #define COOKIE_PLAIN 12346u
 #define COOKIE_RUNS 12347u
@@ -265,7 +265,7 @@ static rag_status read_containers(rag_reader *r, const tables *t, rag_bitmap_edi
     free_from = key + 1;
     if (t->offsets.size > 0 && u32_at(t->offsets, i) != r->offset) return fail_image(err, "a container is elsewhere");
     if (!read_container(r, t, i, words)) return fail_image(err, "a container is malformed");
-    if (rag_base__bitmap_edit_put_block(edit, key, words) != RAG_OK) return rag_fail_no_memory(err, sizeof(words));
+    if (rag_bitmap_edit_put_block(edit, key, words) != RAG_OK) return rag_fail_no_memory(err, sizeof(words));
   }
   return rag_reader_left(r) == 0 ? RAG_OK : fail_image(err, "there are bytes after its end");
 }

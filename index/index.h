@@ -375,4 +375,152 @@ typedef struct rag_lexical_stats {
 } rag_lexical_stats;
 void rag_lexical_stats_get(rag_lexical *lexical, rag_lexical_stats *out); // any thread
 
+// ---------------------------------------------------------------------------------------------- fields
+//
+// The field indexes of a knowledge base: which rows have which values at which path. Knows neither JSON nor documents: a
+// row is a u32 ordinal (the caller's revision number), a path is text, a value is a string, an integer, a double, a
+// time or a point on Earth, and marks are up to 15 yes-or-no facts whose meaning is the caller's. A row may have many
+// values at one path. Derived data in memory: the caller appends at load and in each commit.
+//
+// Rows are kept by blocks of RAG_BITMAP_BLOCK_BITS ordinals, as bitmaps have them, and every question is asked of one
+// block and answered into its words: a filter of many conditions is evaluated block by block in cache.
+//
+// What is past a limit is not lost but *not decided*: a string that is too long or one too many marks its row with
+// RAG_FIELDS_MARK_OPAQUE at that path, a row whose paths or values are too many is opaque as a whole
+// (rag_fields_block_opaque). A row that an answer's words lack is then not out: the caller looks at it itself.
+#define RAG_FIELDS_PATH_BYTES_MAX 1024u      // a longer path makes its row opaque
+#define RAG_FIELDS_ROW_VALUES_MAX 4096u      // values of one row; more make the row opaque
+#define RAG_FIELDS_PER_BLOCK_DEFAULT 1024u   // paths in a block; the most frequent are kept
+#define RAG_FIELDS_STRINGS_DEFAULT 65536u    // different strings of one path in a block: one per row fits
+#define RAG_FIELDS_STRING_BYTES_DEFAULT 256u // of one string
+#define RAG_FIELDS_LIST_MAX 1024u            // paths in options
+#define RAG_FIELDS_MARK_OPAQUE 0x8000u       // a string of the row at this path is not indexed; the other 15 are free
+
+typedef struct rag_fields rag_fields;
+typedef struct rag_fields_view rag_fields_view; // starts with a rag_ref: rag_ref_drop it
+
+typedef struct rag_fields_options {
+  // Paths to index (none: all) and to leave out. A listed path stands for itself and for those that go on below it,
+  // with '.' or '['. Copied.
+  const rag_slice *only, *except;
+  uint32_t only_count, except_count;
+  uint32_t paths_max;        // of a block; 0: RAG_FIELDS_PER_BLOCK_DEFAULT
+  uint32_t strings_max;      // of a path in a block; 0: RAG_FIELDS_STRINGS_DEFAULT
+  uint32_t string_bytes_max; // 0: RAG_FIELDS_STRING_BYTES_DEFAULT
+  uint64_t memory_bytes_max; // of the newest view; 0: no bound; an append beyond it is RAG_RESOURCE_EXHAUSTED
+} rag_fields_options;
+// RAG_INVALID_ARGUMENT (a list that is too long, an empty path).
+RAG_NODISCARD rag_status rag_fields_create(const rag_fields_options *options, rag_fields **out, rag_error *err);
+void rag_fields_destroy(rag_fields *fields); // views that are still pinned stay valid until dropped
+
+// Rows to append, built by one thread, before the writer's turn if it likes; any number of batches at once. What is
+// given is copied. A failure (memory, order) sticks and is told by rag_fields_append. Temporary memory, about 40 bytes a
+// value of one block, is not counted.
+typedef struct rag_fields_batch rag_fields_batch;
+RAG_NODISCARD rag_status rag_fields_batch_create(const rag_fields *fields, rag_fields_batch **out, rag_error *err);
+void rag_fields_batch_destroy(rag_fields_batch *batch);
+#define RAG_FIELDS_NO_PATH UINT32_MAX
+// The number of a path within the batch; RAG_FIELDS_NO_PATH: not indexed (options), or too long. What is added there is
+// ignored; too long a path must be told with rag_fields_batch_opaque.
+uint32_t rag_fields_batch_path(rag_fields_batch *batch, rag_slice path);
+void rag_fields_batch_row(rag_fields_batch *batch, uint32_t ordinal); // begins a row; strictly ascending
+void rag_fields_batch_opaque(rag_fields_batch *batch);                // the row has what was not told
+void rag_fields_batch_mark(rag_fields_batch *batch, uint32_t path, uint32_t marks);
+void rag_fields_batch_string(rag_fields_batch *batch, uint32_t path, rag_slice value);
+void rag_fields_batch_int(rag_fields_batch *batch, uint32_t path, int64_t value);
+void rag_fields_batch_double(rag_fields_batch *batch, uint32_t path, double value); // no NaN
+void rag_fields_batch_time(rag_fields_batch *batch, uint32_t path, int64_t value_us);
+void rag_fields_batch_point(rag_fields_batch *batch, uint32_t path, double lat, double lon);
+
+// Appends the batch's rows, none of them present yet, and leaves the batch empty; on error it is empty too and nothing
+// was appended. One writer at a time (the caller serialises append and remove). Seen by every view pinned after the
+// return. A small append costs what it brings and now and then a merge: a block is kept as segments of rows, eight of
+// about one size become one, and a block that is left behind becomes one segment. The longest merge is one block's.
+// RAG_INVALID_ARGUMENT, RAG_ALREADY_EXISTS, RAG_RESOURCE_EXHAUSTED.
+RAG_NODISCARD rag_status rag_fields_append(rag_fields *fields, rag_fields_batch *batch, rag_error *err);
+// Forgets rows for good (gc, purge): the segments that have any are written anew without them, so a string that no other
+// row has is gone from memory when the views pinned earlier are.
+RAG_NODISCARD rag_status rag_fields_remove(rag_fields *fields, const rag_bitmap *ordinals, rag_error *err);
+
+rag_fields_view *rag_fields_pin(rag_fields *fields);          // a new reference; lock-free
+uint32_t rag_fields_view_blocks(const rag_fields_view *view); // blocks 0..n-1 may have rows
+uint64_t rag_fields_view_rows(const rag_fields_view *view);
+bool rag_fields_view_has_path(const rag_fields_view *view,
+                              rag_slice path); // by options: unlisted paths are not indexed
+
+// Questions. Each adds (ors) the rows of a block for which it is true to `words`, RAG_BITMAP_BLOCK_WORDS of them; a row
+// with many values is there when any of them is. Any thread; no allocation; a block or path without rows adds none.
+void rag_fields_block_present(const rag_fields_view *view, uint32_t block, uint64_t *words); // has a row
+void rag_fields_block_opaque(const rag_fields_view *view, uint32_t block, uint64_t *words);
+// Rows that have any of the marks.
+void rag_fields_block_marked(const rag_fields_view *view, uint32_t block, rag_slice path, uint32_t marks,
+                             uint64_t *words);
+// Rows with a string that is among the sorted list (except: with one that is not).
+void rag_fields_block_strings(const rag_fields_view *view, uint32_t block, rag_slice path, const rag_slice *sorted,
+                              uint32_t count, bool except, uint64_t *words);
+void rag_fields_block_ints(const rag_fields_view *view, uint32_t block, rag_slice path, const int64_t *sorted,
+                           uint32_t count, bool except, uint64_t *words);
+void rag_fields_block_prefix(const rag_fields_view *view, uint32_t block, rag_slice path, rag_slice prefix,
+                             uint64_t *words);
+// Rows with a string that contains any of the parts, byte for byte. Reads the block's strings: linear in their bytes.
+// False: the deadline (0: none) passed, and words lacks rows.
+bool rag_fields_block_containing(const rag_fields_view *view, uint32_t block, rag_slice path, const rag_slice *parts,
+                                 uint32_t count, uint64_t deadline_ns, uint64_t *words);
+typedef struct rag_fields_range { // an absent end is infinite; ends that cross hold nothing
+  bool has_low, has_high, low_open, high_open;
+  double low, high;        // of numbers: integers and doubles, compared as doubles
+  int64_t low_us, high_us; // of times
+} rag_fields_range;
+void rag_fields_block_numbers(const rag_fields_view *view, uint32_t block, rag_slice path,
+                              const rag_fields_range *range, uint64_t *words);
+void rag_fields_block_times(const rag_fields_view *view, uint32_t block, rag_slice path, const rag_fields_range *range,
+                            uint64_t *words);
+// Rows with a point of a latitude in [lat_low, lat_high] of which `test` says true.
+typedef bool (*rag_fields_point_fn)(const void *context, double lat, double lon);
+void rag_fields_block_points(const rag_fields_view *view, uint32_t block, rag_slice path, double lat_low,
+                             double lat_high, rag_fields_point_fn test, const void *context, uint64_t *words);
+
+// How many of `rows` have each value: strings, integers and doubles that are there, most frequent first, then strings
+// before integers before doubles, then by value.
+typedef enum rag_fields_kind { RAG_FIELDS_STRING = 0, RAG_FIELDS_INT = 1, RAG_FIELDS_DOUBLE = 2 } rag_fields_kind;
+typedef struct rag_fields_count {
+  rag_fields_kind kind;
+  rag_slice string; // borrowed from the views
+  int64_t integer;
+  double number;
+  uint64_t rows;
+} rag_fields_count;
+typedef struct rag_fields_counts {
+  uint32_t count; // of the list that was filled
+  uint64_t distinct;
+  bool has_range; // any number
+  double min, max;
+} rag_fields_counts;
+// Several views (1 to RAG_FIELDS_VIEWS_MAX, of indexes whose rows differ), each with a path and rows of its own, are
+// counted as one: a value that two of them have is one. counts: room for `limit` entries. Memory: one cursor for each
+// segment. RAG_RESOURCE_EXHAUSTED, RAG_DEADLINE_EXCEEDED.
+#define RAG_FIELDS_VIEWS_MAX 4u
+typedef struct rag_fields_counted {
+  const rag_fields_view *view;
+  rag_slice path;
+  const rag_bitmap *rows;
+} rag_fields_counted;
+RAG_NODISCARD rag_status rag_fields_count_values(const rag_fields_counted *counted, uint32_t counted_count,
+                                                 uint32_t limit, uint64_t deadline_ns, rag_fields_count *counts,
+                                                 rag_fields_counts *out, rag_error *err);
+
+typedef struct rag_fields_stats {
+  uint64_t rows;
+  uint64_t paths;       // different ones of the newest view
+  uint64_t values;      // of the newest view: (row, value) pairs; marks are none
+  uint64_t strings;     // dictionary entries: a string counts in each segment that has it
+  uint64_t opaque_rows; // as a whole
+  uint64_t segments;
+  uint64_t bytes;     // of the newest view
+  uint64_t bytes_all; // what only older views still hold included
+  uint64_t merges;    // segments written by merging others
+} rag_fields_stats;
+// Any thread; walks the segments. RAG_RESOURCE_EXHAUSTED.
+RAG_NODISCARD rag_status rag_fields_stats_get(rag_fields *fields, rag_fields_stats *out, rag_error *err);
+
 #endif

@@ -504,6 +504,8 @@ RAG_NODISCARD rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_f
 // json: the filter's text, borrowed for the call. Empty or {}: matches everything. err->field is the path of the fault
 // ("filter.must[0].range").
 RAG_NODISCARD rag_status rag_filter_parse(rag_slice json, rag_arena *arena, const rag_filter **out, rag_error *err);
+// Of the text that it was parsed from: equal texts are equal filters (spelled differently, equal filters may differ).
+rag_digest rag_filter_digest(const rag_filter *filter);
 // True when a document with this id and metadata passes. metadata: JSON object text or empty; parsed by `parser`.
 struct rag_json_parser;
 RAG_NODISCARD rag_status rag_filter_match(const rag_filter *filter, rag_slice id, rag_slice metadata,

@@ -29,33 +29,52 @@ static bool holds(const rag_filter *filter, const subject *subject);
 
 // ---------------------------------------------------------------------------------------------- walking a path
 
-// Calls test for every value that the path leads to until one says true. `whole` gets arrays themselves, not elements.
-typedef bool (*test_fn)(const rag_kb__condition *condition, rag_json value);
-
-static bool test_value(const rag_kb__condition *condition, rag_json value, test_fn test, bool whole) {
-  if (whole || rag_json_type_of(value) != RAG_JSON_ARRAY) return test(condition, value);
+static bool walk_value(rag_json value, bool whole, rag_kb__value_fn fn, void *context) {
+  if (whole || rag_json_type_of(value) != RAG_JSON_ARRAY) return fn(context, value);
   rag_json_iter it = rag_json_iter_of(value);
   while (rag_json_iter_next(&it))
-    if (test(condition, it.value)) return true;
+    if (fn(context, it.value)) return true;
   return false;
 }
 
-static bool walk(const rag_kb__condition *condition, rag_json value, uint32_t step, test_fn test, bool whole) {
-  if (step == condition->path.count) return test_value(condition, value, test, whole);
-  const rag_kb__step *at = &condition->path.steps[step];
+static bool walk_from(const rag_kb__path *path, uint32_t step, rag_json value, bool whole, rag_kb__value_fn fn,
+                      void *context) {
+  if (step == path->count) return walk_value(value, whole, fn, context);
+  const rag_kb__step *at = &path->steps[step];
   if (at->kind == RAG_KB__STEP_NAME) {
     rag_json member;
     return rag_json_type_of(value) == RAG_JSON_OBJECT && rag_json_find(value, at->name, &member) &&
-           walk(condition, member, step + 1, test, whole);
+           walk_from(path, step + 1, member, whole, fn, context);
   }
   if (rag_json_type_of(value) != RAG_JSON_ARRAY) return false;
   rag_json_iter it = rag_json_iter_of(value);
   for (uint32_t i = 0; rag_json_iter_next(&it); i++) {
     if (at->kind == RAG_KB__STEP_INDEX && i != at->index) continue;
-    if (walk(condition, it.value, step + 1, test, whole)) return true;
+    if (walk_from(path, step + 1, it.value, whole, fn, context)) return true;
     if (at->kind == RAG_KB__STEP_INDEX) break;
   }
   return false;
+}
+
+bool rag_kb__filter_walk(const rag_kb__path *path, rag_json root, bool whole, rag_kb__value_fn fn, void *context) {
+  return walk_from(path, 0, root, whole, fn, context);
+}
+
+// Whether the test is true of any value that the path leads to. `whole` gets arrays themselves, not elements.
+typedef bool (*test_fn)(const rag_kb__condition *condition, rag_json value);
+typedef struct tested {
+  const rag_kb__condition *condition;
+  test_fn test;
+} tested;
+
+static bool run_test(void *context, rag_json value) {
+  const tested *t = context;
+  return t->test(t->condition, value);
+}
+
+static bool walk(const rag_kb__condition *condition, rag_json value, test_fn test, bool whole) {
+  tested t = {condition, test};
+  return rag_kb__filter_walk(&condition->path, value, whole, run_test, &t);
 }
 
 // ---------------------------------------------------------------------------------------------- tests of a value
@@ -112,7 +131,7 @@ static bool test_match(const rag_kb__condition *c, rag_json value) {
   }
 }
 
-static bool in_bounds(const rag_kb__bounds *b, double v) {
+bool rag_kb__filter_in_bounds(const rag_kb__bounds *b, double v) {
   if (b->has_low && (b->low_open ? !(v > b->low) : !(v >= b->low))) return false;
   return !b->has_high || (b->high_open ? v < b->high : v <= b->high);
 }
@@ -130,7 +149,7 @@ static bool test_range(const rag_kb__condition *c, rag_json value) {
            in_time_bounds(&c->as.bounds, time_us);
   }
   return (type == RAG_JSON_INT || type == RAG_JSON_UINT || type == RAG_JSON_DOUBLE) &&
-         in_bounds(&c->as.bounds, rag_json_double(value));
+         rag_kb__filter_in_bounds(&c->as.bounds, rag_json_double(value));
 }
 
 // ---------------------------------------------------------------------------------------------- geography
@@ -138,7 +157,7 @@ static bool test_range(const rag_kb__condition *c, rag_json value) {
 #define EARTH_RADIUS_M 6371008.8 // mean radius, IUGG
 #define RADIANS (3.14159265358979323846 / 180.0)
 
-static bool read_point(rag_json value, rag_kb__point *out) {
+bool rag_kb__filter_read_point(rag_json value, rag_kb__point *out) {
   rag_json lat, lon;
   if (rag_json_type_of(value) != RAG_JSON_OBJECT || !rag_json_find(value, rag_slice_str("lat"), &lat) ||
       !rag_json_find(value, rag_slice_str("lon"), &lon))
@@ -168,9 +187,7 @@ static bool inside_ring(const rag_kb__ring *ring, rag_kb__point p) {
   return inside;
 }
 
-static bool test_geo(const rag_kb__condition *c, rag_json value) {
-  rag_kb__point p;
-  if (!read_point(value, &p)) return false;
+bool rag_kb__filter_point_holds(const rag_kb__condition *c, rag_kb__point p) {
   if (c->kind == RAG_KB__GEO_RADIUS) return haversine_m(c->as.circle.center, p) <= c->as.circle.radius_m;
   if (c->kind == RAG_KB__GEO_BOX) {
     double west = c->as.box.top_left.lon, east = c->as.box.bottom_right.lon;
@@ -181,6 +198,11 @@ static bool test_geo(const rag_kb__condition *c, rag_json value) {
   for (uint32_t i = 0; i < c->as.polygon.interior_count; i++)
     if (inside_ring(&c->as.polygon.interiors[i], p)) return false;
   return true;
+}
+
+static bool test_geo(const rag_kb__condition *c, rag_json value) {
+  rag_kb__point p;
+  return rag_kb__filter_read_point(value, &p) && rag_kb__filter_point_holds(c, p);
 }
 
 // ---------------------------------------------------------------------------------------------- presence, nesting
@@ -203,7 +225,7 @@ static bool test_null(const rag_kb__condition *c, rag_json value) {
 static bool test_count(const rag_kb__condition *c, rag_json value) {
   rag_json_type type = rag_json_type_of(value);
   double count = type == RAG_JSON_ARRAY ? (double)rag_json_size(value) : type == RAG_JSON_NULL ? 0 : 1;
-  return in_bounds(&c->as.bounds, count);
+  return rag_kb__filter_in_bounds(&c->as.bounds, count);
 }
 
 static bool test_present(const rag_kb__condition *c, rag_json value) {
@@ -226,23 +248,23 @@ static bool condition_holds(const rag_kb__condition *c, const subject *s) {
   case RAG_KB__FILTER:
     return holds(c->as.filter, s);
   case RAG_KB__IS_EMPTY:
-    return !(s->has_root && walk(c, s->root, 0, test_filled, true)) == c->expected;
+    return !(s->has_root && walk(c, s->root, test_filled, true)) == c->expected;
   case RAG_KB__IS_NULL:
-    return (s->has_root && walk(c, s->root, 0, test_null, true)) == c->expected;
+    return (s->has_root && walk(c, s->root, test_null, true)) == c->expected;
   case RAG_KB__VALUES_COUNT:
-    if (s->has_root && walk(c, s->root, 0, test_present, true)) return walk(c, s->root, 0, test_count, true);
-    return in_bounds(&c->as.bounds, 0);
+    if (s->has_root && walk(c, s->root, test_present, true)) return walk(c, s->root, test_count, true);
+    return rag_kb__filter_in_bounds(&c->as.bounds, 0);
   case RAG_KB__RANGE_NUMBER:
   case RAG_KB__RANGE_TIME:
-    return s->has_root && walk(c, s->root, 0, test_range, false);
+    return s->has_root && walk(c, s->root, test_range, false);
   case RAG_KB__GEO_BOX:
   case RAG_KB__GEO_RADIUS:
   case RAG_KB__GEO_POLYGON:
-    return s->has_root && walk(c, s->root, 0, test_geo, false);
+    return s->has_root && walk(c, s->root, test_geo, false);
   case RAG_KB__NESTED:
-    return s->has_root && walk(c, s->root, 0, test_nested, true);
+    return s->has_root && walk(c, s->root, test_nested, true);
   default:
-    return s->has_root && walk(c, s->root, 0, test_match, false);
+    return s->has_root && walk(c, s->root, test_match, false);
   }
 }
 

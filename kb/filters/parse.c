@@ -161,13 +161,9 @@ static bool parse_name(rag_slice text, size_t *at, rag_kb__step *out) {
 }
 
 // add_each: the key of nested, which means the elements of the array that it leads to.
-static rag_status parse_path(parser *p, const place *at, rag_json value, bool add_each, rag_kb__path *out) {
-  place here = {at, "key", -1};
-  rag_slice text;
-  RAG_TRY(expect(p, &here, value, RAG_JSON_STRING));
-  text = rag_json_string(value);
+static rag_status parse_path_text(parser *p, const place *at, rag_slice text, bool add_each, rag_kb__path *out) {
   if (text.size == 0 || text.size > RAG_FILTER_KEY_BYTES_MAX)
-    return bad(p, &here, "a key is 1 to %u bytes", RAG_FILTER_KEY_BYTES_MAX);
+    return bad(p, at, "a key is 1 to %u bytes", RAG_FILTER_KEY_BYTES_MAX);
   RAG_TRY(copy(p, text, &text));
   // The first step takes a byte or more, each other two or more; add_each adds one.
   rag_kb__step *steps = take(p, text.size / 2 + 2, sizeof *steps);
@@ -187,14 +183,26 @@ static rag_status parse_path(parser *p, const place *at, rag_json value, bool ad
     count++;
   }
   if (!good)
-    return bad(p, &here,
+    return bad(p, at,
                "'%.*s' is not a key: names joined by dots, with [] or [n] for arrays; quote odd names: "
                "a.\"b c\"",
                shown(text, 80), text.data);
   if (add_each && steps[count - 1].kind != RAG_KB__STEP_EACH)
     steps[count++] = (rag_kb__step){.kind = RAG_KB__STEP_EACH};
-  *out = (rag_kb__path){steps, count};
+  *out = (rag_kb__path){steps, count, text};
   return RAG_OK;
+}
+
+static rag_status parse_path(parser *p, const place *at, rag_json value, bool add_each, rag_kb__path *out) {
+  place here = {at, "key", -1};
+  RAG_TRY(expect(p, &here, value, RAG_JSON_STRING));
+  return parse_path_text(p, &here, rag_json_string(value), add_each, out);
+}
+
+rag_status rag_kb__filter_path(rag_slice text, rag_arena *arena, rag_kb__path *out, rag_error *err) {
+  parser p = {.arena = arena, .err = err};
+  place root = {NULL, "field", -1};
+  return parse_path_text(&p, &root, text, false, out);
 }
 
 // ---------------------------------------------------------------------------------------------- values
@@ -747,7 +755,15 @@ rag_status rag_filter_parse(rag_slice json, rag_arena *arena, const rag_filter *
   if (text == NULL) return rag_fail_no_memory(err, 0);
   rag_json value;
   rag_status status = rag_json_parse(text, json, &value, &inner);
-  status = status == RAG_OK ? parse_filter(&p, &root, value, 1, out) : bad_json(status, &inner, err);
+  const rag_filter *filter = NULL;
+  status = status == RAG_OK ? parse_filter(&p, &root, value, 1, &filter) : bad_json(status, &inner, err);
   rag_json_parser_release(text);
-  return status;
+  if (status != RAG_OK) return status;
+  ((rag_filter *)filter)->digest = rag_digest_of(json.data, json.size); // nobody else has seen it yet
+  *out = filter;
+  return RAG_OK;
+}
+
+rag_digest rag_filter_digest(const rag_filter *filter) {
+  return filter->digest;
 }

@@ -244,4 +244,69 @@ void rag_job_checkpoint_txn(rag_job *job, rag_txn *txn, rag_slice cursor, uint64
 bool rag_job_should_stop(rag_job *job); // a cheap poll between checkpoints
 RAG_NODISCARD rag_status rag_job_set_result(rag_job *job, const char *json, rag_error *err);
 
+// ---------------------------------------------------------------------------------------------- backups
+
+// A backup directory holds any number of backups of a store, each complete by itself for the reader, and sharing the
+// files that did not change on disk (backup.c has the layout). Readers (list, verify, restore) need no store, no lock
+// and no RocksDB; what changes a directory (create, delete, keep) holds its lock: RAG_FAILED_PRECONDITION, field
+// "locked", where another process does.
+#define RAG_BACKUP_FILES_MAX 1000000u
+#define RAG_BACKUP_TEXT_MAX 64u
+typedef enum rag_backup_state {
+  RAG_BACKUP_COMPLETE = 0,
+  RAG_BACKUP_INTERRUPTED = 1, // files without a manifest: never finished, or the manifest is lost. Not restorable
+  RAG_BACKUP_DAMAGED = 2,     // its manifest cannot be read
+} rag_backup_state;
+const char *rag_backup_state_name(rag_backup_state state); // "complete", ...
+typedef struct rag_backup_info {
+  uint32_t id; // from 1, ascending; the newest's is used again once that is deleted
+  rag_backup_state state;
+  // What follows is of complete ones.
+  int64_t created_us;
+  uint64_t bytes, files; // to restore
+  uint64_t new_bytes;    // that this backup added to the directory
+  uint32_t store_format;
+  char program[RAG_BACKUP_TEXT_MAX]; // the version that made it
+  char store[RAG_BACKUP_TEXT_MAX];   // identity of the store
+} rag_backup_info;
+
+// Called now and then with bytes done and in all (0: not known): not RAG_OK stops the work, which fails with that
+// status. May be called by another thread, while the caller of the work waits, never by two at once.
+typedef rag_status (*rag_backup_progress_fn)(void *ctx, uint64_t done, uint64_t total, rag_error *err);
+// One damaged or missing file.
+typedef void (*rag_backup_report_fn)(void *ctx, const char *path, const char *what);
+typedef struct rag_backup_watch { // NULL anywhere: not wanted
+  rag_backup_progress_fn progress;
+  rag_backup_report_fn report; // verify alone
+  void *ctx;
+} rag_backup_watch;
+
+// A backup of the store as it is at some point during the call, while writes go on. It is durable, and the files that it
+// added have been read back and checked, when the call returns; before that it is not a backup. `program`: its version.
+RAG_NODISCARD rag_status rag_store_backup(rag_store *store, const char *dir, const char *program,
+                                          const rag_backup_watch *watch, rag_backup_info *out, rag_error *err);
+// Identity of an open store, for comparison. A restored store has one of its own.
+RAG_NODISCARD rag_status rag_store_identity(rag_store *store, char out[RAG_BACKUP_TEXT_MAX], rag_error *err);
+// By id; *out owned (rag_free). A directory that is not there, or empty, has none.
+RAG_NODISCARD rag_status rag_backup_list(const char *dir, rag_backup_info **out, uint32_t *out_count, rag_error *err);
+// Reads every file of a backup (id 0: the newest) and checks size and CRC32C. RAG_DATA_LOSS names the first bad file;
+// all of them go to watch->report. *out (may be NULL): which one it was.
+RAG_NODISCARD rag_status rag_backup_verify(const char *dir, uint32_t id, const rag_backup_watch *watch,
+                                           rag_backup_info *out, rag_error *err);
+// Removes a backup, in any state, and what no other needs. RAG_NOT_FOUND.
+RAG_NODISCARD rag_status rag_backup_delete(const char *dir, uint32_t id, rag_error *err);
+// Removes all but the newest `keep` (> 0) complete ones; interrupted and damaged ones are left alone.
+RAG_NODISCARD rag_status rag_backup_keep(const char *dir, uint32_t keep, uint32_t *out_removed, rag_error *err);
+// Restores a backup (0: the newest, which must not be damaged) as the data directory `to`, which must not exist or be
+// empty: under a temporary name beside it, every byte checked, synced, opened once, renamed. After any failure or kill
+// `to` is as it was.
+RAG_NODISCARD rag_status rag_backup_restore(const char *dir, uint32_t id, const char *to, const rag_backup_watch *watch,
+                                            rag_backup_info *out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- checking
+
+// Reads every block of every table and checks its checksum. Blob values are checked as they are read, so a check of
+// everything also scans every family. RAG_DATA_LOSS.
+RAG_NODISCARD rag_status rag_store_verify_tables(rag_store *store, rag_error *err);
+
 #endif

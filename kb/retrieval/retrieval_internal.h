@@ -26,6 +26,11 @@ typedef struct rag_kb__candidate {
 
 // The order of every ranking: higher scores first, at equal scores lower chunk numbers.
 
+// A score on the scale from 0 (the worst candidate's) to 1 (the best one's); rank.c says why so. RAG_KB__SPREAD_MIN: the
+// least span of the scale, of the larger score, so that scores that are nearly equal stay so; all equal are 1.
+#define RAG_KB__SPREAD_MIN 0.1
+double rag_kb__scaled(double score, double best, double worst);
+
 // One side alone: the hits as candidates, score as it is, in the order of the ranking. out: room for `count`.
 void rag_kb__rank_vector(const rag_index_hit *hits, uint32_t count, rag_kb__candidate *out);
 void rag_kb__rank_lexical(const rag_lexical_hit *hits, uint32_t count, rag_kb__candidate *out);

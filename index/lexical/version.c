@@ -23,15 +23,25 @@ static void version_destroy(rag_ref *self) {
   rag_free(version);
 }
 
+// Of a window's members; a row that was never written counts nothing.
+static uint64_t window_length(const uint32_t *length1, const uint64_t *words) {
+  uint64_t total = 0;
+  for (uint32_t w = 0; w < LEX_PAGE / 64; w++) {
+    for (uint64_t left = words[w]; left; left &= left - 1) {
+      uint32_t at = length1[w * 64 + (uint32_t)__builtin_ctzll(left)];
+      total += at - (at > 0);
+    }
+  }
+  return total;
+}
+
 static uint64_t total_length(const lex_pages *pages, const rag_bitmap *set) {
   uint64_t total = 0;
   for (uint32_t b = 0; b < rag_bitmap_block_count(set); b++) {
     const uint64_t *words = rag_bitmap_block(set, b, NULL);
-    for (uint32_t w = 0; words && w < RAG_BITMAP_BLOCK_WORDS; w++) {
-      for (uint64_t left = words[w]; left; left &= left - 1) {
-        uint32_t length1 = lex_length1(pages, b * RAG_BITMAP_BLOCK_BITS + w * 64 + (uint32_t)__builtin_ctzll(left));
-        total += length1 ? length1 - 1 : 0;
-      }
+    for (uint32_t at = 0; words && at < RAG_BITMAP_BLOCK_BITS; at += LEX_PAGE) {
+      const lex_page *page = lex_pages_at(pages, b * RAG_BITMAP_BLOCK_BITS + at);
+      if (page) total += window_length(page->length1, words + at / 64);
     }
   }
   return total;

@@ -172,6 +172,63 @@ static void test_extras_stand_beside_the_path(void **state) {
   rag_lexical_destroy(lexical);
 }
 
+// How phrases are found in the kept sequences: at every place of a long text and of a short one, next to words whose
+// bytes look like theirs, overlapping, and not across the title.
+static void test_phrases_in_sequences(void **state) {
+  (void)state;
+  enum { WORDS = 300, PLACES = 40 };
+  uint64_t random = 31;
+  corpus c;
+  corpus_create(&c, PLACES * 3 + 2, WORDS, 1, 3, 0, &random);
+  for (uint32_t i = 0; i < c.count; i++) {
+    corpus_chunk *chunk = &c.chunks[i];
+    free(chunk->words);
+    *chunk = (corpus_chunk){.ordinal = i, .words = calloc(WORDS + 1, sizeof(uint32_t))};
+    if (i == 0) { // so that word w has number w, and from 127 on two bytes
+      chunk->text_count = WORDS;
+      for (uint32_t w = 0; w < WORDS; w++) chunk->words[w] = w;
+    } else if (i == 1) { // 0 and 1 overlap, and stand on both sides of where the title begins
+      static const uint32_t words[] = {0, 0, 0, 1, 0, 0, 1, 1, 0, 1};
+      memcpy(chunk->words, words, sizeof words);
+      chunk->text_count = 5;
+      chunk->title_count = 5;
+    } else { // among others: the phrase 0 1; or 128 1, which ends in the same two bytes; or 0 129, which begins so
+      uint32_t place = (i - 2) / 3, kind = (i - 2) % 3;
+      chunk->text_count = place + 2 + (place * 7) % 23;
+      for (uint32_t w = 0; w < chunk->text_count; w++) chunk->words[w] = w % 3 == 0 ? 128 : 5 + w % 2 * 200;
+      chunk->words[place] = kind == 1 ? 128 : 0;
+      chunk->words[place + 1] = kind == 2 ? 129 : 1;
+      chunk->words[chunk->text_count] = place % 2; // each has both words
+      chunk->words[chunk->text_count + 1] = 128;
+      chunk->words[chunk->text_count + 2] = 1 - place % 2;
+      chunk->title_count = 3;
+    }
+  }
+  rag_lexical *lexical = create(3, true);
+  assert_int_equal(corpus_append(lexical, &c, 0, c.count, NULL), RAG_OK);
+  rag_lexical_view *view = rag_lexical_pin(lexical);
+  rag_lexical_version *version = version_of(view, rag_lexical_view_present(view), NULL);
+  static const uint32_t phrases[][3] = {{0, 1, 0}, {1, 0, 0}, {0, 0, 0}, {128, 1, 0}, {0, 129, 0}, {0, 0, 1}};
+  rag_lexical_hit hits[PLACES * 3 + 2], want[PLACES * 3 + 2];
+  for (size_t i = 0; i < RAG_COUNT_OF(phrases); i++) {
+    for (uint32_t length = 2; length <= 3; length++) {
+      rag_slice terms[3];
+      for (uint32_t j = 0; j < 3; j++) terms[j] = c.slices[phrases[i][j]];
+      rag_lexical_clause phrase = {.kind = RAG_LEXICAL_PHRASE, .weight = 1, .term_count = length, .terms = terms};
+      rag_lexical_query query = {.clauses = &phrase, .clause_count = 1, .k = c.count};
+      uint32_t count = 0;
+      assert_int_equal(rag_lexical_search(view, version, &query, hits, &count, NULL, NULL), RAG_OK);
+      uint32_t want_count = oracle_search(&c, rag_lexical_view_present(view), &query, want);
+      check_hits(hits, count, want, want_count);
+      if (i == 0 && length == 2) assert_int_equal(count, PLACES + 2);
+    }
+  }
+  rag_ref_drop(version);
+  rag_ref_drop(view);
+  rag_lexical_destroy(lexical);
+  corpus_free(&c);
+}
+
 // Commits: rows come and go, versions are derived from their parents, old versions are searched again.
 static void test_many_versions(void **state) {
   (void)state;
@@ -361,13 +418,10 @@ static void test_skipping_stops_at_the_next_block(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_words_equal_the_oracle),
-      cmocka_unit_test(test_operators_equal_the_oracle),
-      cmocka_unit_test(test_many_versions),
-      cmocka_unit_test(test_any_order_and_removal),
-      cmocka_unit_test(test_answers_do_not_move),
-      cmocka_unit_test(test_skipping_stops_at_the_next_block),
-      cmocka_unit_test(test_extras_stand_beside_the_path),
+      cmocka_unit_test(test_words_equal_the_oracle), cmocka_unit_test(test_operators_equal_the_oracle),
+      cmocka_unit_test(test_many_versions),          cmocka_unit_test(test_any_order_and_removal),
+      cmocka_unit_test(test_answers_do_not_move),    cmocka_unit_test(test_skipping_stops_at_the_next_block),
+      cmocka_unit_test(test_phrases_in_sequences),   cmocka_unit_test(test_extras_stand_beside_the_path),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,8 +131,8 @@ struct rag_api {
   _Atomic bool draining; // atomic: a flag for /readyz alone, relaxed
 };
 
-// Handlers, by file: handlers_kb.c, handlers_documents.c, handlers_versions.c, handlers_search.c, handlers_ops.c. Named
-// rag_api__<rpc in snake case>.
+// Handlers, by file: handlers_kb.c, handlers_documents.c, handlers_versions.c, handlers_search.c, handlers_facets.c,
+// handlers_ops.c. Named rag_api__<rpc in snake case>.
 
 // openapi.c: the document for the route table, made once.
 RAG_NODISCARD rag_status rag_api__openapi(rag_arena *arena, rag_slice *out, rag_error *err);

@@ -43,6 +43,8 @@ bool rag_api__field_is_json(const ProtobufCFieldDescriptor *field) {
     return name_is(field, "result");
   case 'd':
     return name_is(field, "details");
+  case 'v':
+    return name_is(field, "value");
   default:
     return false;
   }
@@ -158,7 +160,8 @@ rag_status rag_api__vector_check(const uint8_t *data, size_t size, const rag_api
 rag_status rag_api__inline_json(const ProtobufCFieldDescriptor *field, rag_json value, const rag_api__place *place,
                                 rag_arena *arena, rag_slice *out, rag_error *err) {
   rag_json_type type = rag_json_type_of(value);
-  if (name_is(field, "metadata") && type != RAG_JSON_OBJECT)
+  bool is_object = name_is(field, "metadata") || name_is(field, "filter");
+  if (is_object && type != RAG_JSON_OBJECT)
     return rag_api__fail_at(err, RAG_INVALID_ARGUMENT, place, "expected an object, got %s%s", rag_json_type_name(type),
                             type == RAG_JSON_STRING ? "; send the object itself, not its text" : "");
   rag_buf text = {0};

@@ -10,7 +10,7 @@
 //  - A vector is an array of numbers, or base64 of little-endian f32. Other bytes are base64. Both alphabets, with
 //  padding
 //    or without.
-//  - Inline JSON is stored compact. `metadata` is an object, the others are anything.
+//  - Inline JSON is stored compact. `metadata` and `filter` are objects, the others are anything.
 //
 // Invariant: what a decoded message takes is bounded by rag_api__message_bytes_max() of the text's size.
 //

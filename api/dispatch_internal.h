@@ -150,6 +150,20 @@ RAG_NODISCARD rag_status rag_api__kb_message(rag_call *call, rag_kb *kb, Ragd__V
 RAG_NODISCARD rag_status rag_api__document_input(rag_call *call, const Ragd__V1__DocumentInput *in,
                                                  rag_document_input *out, rag_error *err);
 
+// search_request.c, search_answer.c: what the searches of handlers_search.c share.
+typedef struct rag_api__search_call {
+  rag_search search; // its want_ flags are what `include` names, with:
+  bool scores, plan;
+} rag_api__search_call;
+// Borrows from `in`.
+RAG_NODISCARD rag_status rag_api__search_of(rag_call *call, const Ragd__V1__SearchRequest *in,
+                                            rag_api__search_call *out, rag_error *err);
+// Searches. *out lies in the arena whole and borrows from nothing; out_commit may be NULL.
+RAG_NODISCARD rag_status rag_api__search_run(rag_call *call, rag_kb *kb, const rag_api__search_call *search,
+                                             Ragd__V1__SearchResponse **out, uint64_t *out_commit, rag_error *err);
+// A request's `filter` (JSON text), in the arena. *out: NULL where it is empty.
+RAG_NODISCARD rag_status rag_api__filter_of(rag_call *call, const char *text, const rag_filter **out, rag_error *err);
+
 // The rpcs.
 #define API_HANDLER(name)                                                                                              \
   rag_status rag_api__##name(rag_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,             \
@@ -162,6 +176,7 @@ API_HANDLER(delete_kb);
 API_HANDLER(put_documents);
 API_HANDLER(patch_document);
 API_HANDLER(delete_document);
+API_HANDLER(delete_documents);
 API_HANDLER(get_document);
 API_HANDLER(list_documents);
 API_HANDLER(list_commits);
@@ -178,6 +193,8 @@ API_HANDLER(rollback);
 API_HANDLER(gc);
 API_HANDLER(purge);
 API_HANDLER(search);
+API_HANDLER(search_batch);
+API_HANDLER(facets);
 API_HANDLER(list_jobs);
 API_HANDLER(get_job);
 API_HANDLER(pause_job);

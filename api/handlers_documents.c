@@ -1,4 +1,4 @@
-// Documents: put, patch, delete, get, list.
+// Documents: put, patch, delete (by id, by filter), get, list.
 #include "api/dispatch_internal.h"
 
 #include <stdio.h>
@@ -33,6 +33,7 @@ rag_status rag_api__document_input(rag_call *call, const Ragd__V1__DocumentInput
       .source_uri = rag_slice_str(in->source_uri),
       .source_modified_us = in->source_modified_at,
       .effective_us = in->effective_at,
+      .language = rag_slice_str(in->language),
   };
   out->vector = vector_of(&in->vector, &out->vector_dimension);
   if (in->n_chunks == 0) return RAG_OK;
@@ -112,6 +113,44 @@ API_HANDLER(delete_document) {
   return put(call, in->kb, &write, &what, response, err);
 }
 
+// Whether a filter has no condition at all, at any depth: {}, {"must": []}, {"should": [{}]}. Depth is bounded by the
+// parser. (One that happens to match everything, such as a range from the smallest number, was meant.)
+static bool says_nothing(rag_json value) {
+  rag_json_type type = rag_json_type_of(value);
+  if (type == RAG_JSON_NULL) return true;
+  if (type != RAG_JSON_ARRAY && type != RAG_JSON_OBJECT) return false;
+  rag_json_iter it = rag_json_iter_of(value);
+  while (rag_json_iter_next(&it))
+    if (!says_nothing(it.value)) return false;
+  return true;
+}
+
+static rag_status check_says_something(const char *filter, rag_error *err) {
+  rag_json value;
+  bool empty = !filter[0];
+  if (!empty) {
+    rag_json_parser *parser = rag_json_parser_acquire();
+    if (!parser) return rag_fail_no_memory(err, 1);
+    rag_status status = rag_json_parse(parser, rag_slice_str(filter), &value, err);
+    if (status == RAG_OK) empty = says_nothing(value);
+    rag_json_parser_release(parser);
+    RAG_TRY(status);
+  }
+  if (!empty) return RAG_OK;
+  return rag_fail_field(err, RAG_INVALID_ARGUMENT, "filter",
+                        "filter: has no condition, so it would delete every document of the branch; to do that on "
+                        "purpose, put none with \"prune\": \"all\" (PutDocuments)");
+}
+
+API_HANDLER(delete_documents) {
+  const Ragd__V1__DeleteDocumentsRequest *in = (const void *)request;
+  rag_put what = {0};
+  RAG_TRY(check_says_something(in->filter, err));
+  RAG_TRY(rag_api__filter_of(call, in->filter, &what.delete_filter, err));
+  rag_write write = rag_api__write_of(call, in->branch, in->message, in->author, in->expect_parent);
+  return put(call, in->kb, &write, &what, response, err);
+}
+
 // One attempt. *moved: somebody changed the document between our read and our write.
 static rag_status patch_once(rag_kb *kb, const rag_write *write, rag_slice id, rag_json patch, rag_write_result *result,
                              bool *moved, rag_error *err) {
@@ -178,6 +217,7 @@ static rag_status document_message(rag_call *call, const rag_document *from, boo
   document->revision = from->revision;
   document->commit = rag_api__commit_text(call, from->commit);
   document->changed_at = from->time_us;
+  document->language = rag_api__text(call, from->language);
   *out = document;
   return RAG_OK;
 }
@@ -228,6 +268,7 @@ typedef struct listing { // of one call
   Ragd__V1__ListDocumentsResponse *out;
   rag_kb *kb;
   rag_slice at;
+  const rag_filter *filter;
   uint32_t after;  // revision
   uint64_t commit; // 0: not known yet
   size_t text_bytes;
@@ -239,7 +280,7 @@ static rag_status list_step(rag_call *call, listing *l, uint32_t limit, rag_erro
   rag_document *documents = NULL;
   uint32_t count = 0, next = 0;
   rag_status status = RAG_OK;
-  RAG_TRY(rag_kb_documents(l->kb, l->at, NULL, l->after, RAG_MIN(limit, LIST_STEP), &documents, &count, &next,
+  RAG_TRY(rag_kb_documents(l->kb, l->at, l->filter, l->after, RAG_MIN(limit, LIST_STEP), &documents, &count, &next,
                            &l->commit, err));
   l->more = next != 0;
   for (uint32_t i = 0; i < count; i++) {
@@ -253,10 +294,18 @@ static rag_status list_step(rag_call *call, listing *l, uint32_t limit, rag_erro
     l->text_bytes += documents[i].text.size;
     l->after = documents[i].revision;
   }
+  if (l->more && l->text_bytes < LIST_TEXT_BYTES_MAX) l->after = next; // past what the filter left out, too
 out:
   for (uint32_t i = 0; i < count; i++) rag_document_free(&documents[i]);
   rag_free(documents);
   return status;
+}
+
+// A page token goes on in the list of its own filter alone.
+static const char *list_kind(rag_call *call, const char *filter) {
+  char kind[32] = "documents";
+  if (filter[0]) snprintf(kind, sizeof(kind), "documents:%08x", rag_crc32c(0, filter, strlen(filter)));
+  return rag_api__text_str(call, kind);
 }
 
 API_HANDLER(list_documents) {
@@ -265,8 +314,10 @@ API_HANDLER(list_documents) {
   rag_slice position;
   uint32_t limit;
   rag_status status = RAG_OK;
+  const char *kind = list_kind(call, in->filter);
   RAG_TRY(rag_api__limit(in->limit_presence_case, in->limit, &limit, err));
-  RAG_TRY(rag_api__page_position(call, "documents", in->kb, in->page_token, &position, err));
+  RAG_TRY(rag_api__filter_of(call, in->filter, &l.filter, err));
+  RAG_TRY(rag_api__page_position(call, kind, in->kb, in->page_token, &position, err));
   if (position.size) { // pages after the first stay at the commit of the first, wherever the branch has gone
     rag_reader r = rag_reader_of(position);
     l.commit = rag_read_u64be(&r);
@@ -287,7 +338,7 @@ API_HANDLER(list_documents) {
     rag_buf_append_u64be(&next, l.commit);
     rag_buf_append_u32be(&next, l.after);
     status = rag_buf_check(&next, err);
-    if (status == RAG_OK) l.out->next_page_token = rag_api__page_token(call, "documents", in->kb, rag_buf_slice(&next));
+    if (status == RAG_OK) l.out->next_page_token = rag_api__page_token(call, kind, in->kb, rag_buf_slice(&next));
     rag_buf_free(&next);
   }
   if (status == RAG_OK) *response = &l.out->base;

@@ -74,6 +74,9 @@ static const char *scalar_schema(const ProtobufCFieldDescriptor *field) {
     if (!rag_api__field_is_json(field)) return "\"type\":\"string\"";
     if (strcmp(field->name, "metadata") == 0 || strcmp(field->name, "chunk_metadata") == 0)
       return "\"type\":[\"object\",\"null\"],\"additionalProperties\":true";
+    if (strcmp(field->name, "filter") == 0)
+      return "\"type\":[\"object\",\"null\"],\"additionalProperties\":true,\"description\":\"conditions on ids and "
+             "metadata: must, should, must_not, min_should\"";
     return "\"description\":\"any JSON\"";
   case PROTOBUF_C_TYPE_BYTES:
     if (rag_api__field_is_vector(field))

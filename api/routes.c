@@ -50,6 +50,8 @@ const rag_route rag_api__routes[] = {
         WRITE, POOL, "Merge-patch a document's metadata; embeds nothing again"),
     RPC(Documents, DeleteDocument, delete_document, "DELETE", KB "/documents/{id}", delete_document_request,
         commit_result, WRITE, POOL, "Delete a document from a branch; older versions keep it"),
+    RPC(Documents, DeleteDocuments, delete_documents, "POST", KB "/documents:delete", delete_documents_request,
+        commit_result, WRITE, POOL, "Delete the documents of a branch that pass a filter; older versions keep them"),
     STREAM("Documents/Import", "POST", KB "/documents:import", import, WRITE,
            "Import newline-delimited JSON documents of any number, in commits of `batch` documents"),
 
@@ -84,7 +86,11 @@ const rag_route rag_api__routes[] = {
            "A new knowledge base from an exported stream"),
 
     RPC(Retrieval, Search, search, "POST", KB "/search", search_request, search_response, READ, INLINE,
-        "Search a version by text or by vector"),
+        "Search a version by words, by meaning, or by both"),
+    RPC(Retrieval, SearchBatch, search_batch, "POST", KB "/search:batch", search_batch_request, search_batch_response,
+        READ, POOL, "Several searches; those of one ref see one commit"),
+    RPC(Retrieval, Facets, facets, "POST", KB "/facets", facets_request, facets_response, READ, POOL,
+        "The values of metadata fields, counted over the documents of a version that pass a filter"),
 
     RPC(Operations, ListJobs, list_jobs, "GET", "/v1/jobs", list_jobs_request, list_jobs_response, READ, POOL,
         "Jobs, newest first"),

@@ -75,13 +75,14 @@ static bool is_in(const char *name, const char *const *names, size_t count) {
 // Reads may read, writes may write what can be undone, the rest is for admins, health is open.
 static int least_caller(const rag_route *route) {
   static const char *const open[] = {"healthz", "readyz", "openapi.json"};
+  static const char *const reads[] = {"Retrieval/Search", "Retrieval/SearchBatch", "Retrieval/Facets"};
   static const char *const admin[] = {"KnowledgeBases/DeleteKb", "KnowledgeBases/Import", "Versions/Gc",
                                       "Versions/Purge",          "Operations/PauseJob",   "Operations/ResumeJob",
                                       "Operations/CancelJob",    "Operations/CreateKey",  "Operations/ListKeys",
                                       "Operations/DeleteKey"};
   if (is_in(route->name, open, RAG_COUNT_OF(open))) return NONE;
   if (is_in(route->name, admin, RAG_COUNT_OF(admin))) return ADMIN;
-  if (strcmp(route->method, "GET") == 0 || strcmp(route->name, "Retrieval/Search") == 0) return READ;
+  if (strcmp(route->method, "GET") == 0 || is_in(route->name, reads, RAG_COUNT_OF(reads))) return READ;
   return WRITE;
 }
 

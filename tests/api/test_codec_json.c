@@ -87,10 +87,11 @@ static void answers_print_zeros_and_leave_out_the_unset(void **state) {
   answer.n_hits = 1;
   hit.scores = &scores;
   hit.score = 0.1f;
-  assert_string_equal(encoded(f, &answer),
-                      "{\"hits\":[{\"document_id\":\"\",\"chunk\":0,\"start\":0,\"end\":0,\"title\":\"\",\"score\":0.1,"
-                      "\"scores\":{},\"source_uri\":\"\"}],\"commit\":\"\",\"space\":\"\",\"index_build\":\"\","
-                      "\"pending_chunks\":0,\"took_us\":0}");
+  assert_string_equal(
+      encoded(f, &answer),
+      "{\"hits\":[{\"document_id\":\"\",\"chunk\":0,\"start\":0,\"end\":0,\"title\":\"\",\"score\":0.1,"
+      "\"scores\":{},\"source_uri\":\"\",\"highlights\":[]}],\"commit\":\"\",\"space\":\"\",\"index_build\":\"\","
+      "\"pending_chunks\":0,\"took_us\":0}");
   hit.text_presence_case = RAGD__V1__HIT__TEXT_PRESENCE_TEXT;
   hit.text = (char *)"";
   hit.metadata_presence_case = RAGD__V1__HIT__METADATA_PRESENCE_METADATA;
@@ -102,11 +103,12 @@ static void answers_print_zeros_and_leave_out_the_unset(void **state) {
   float vector[] = {0.1f, -2.0f, 1e-9f};
   hit.vector = (ProtobufCBinaryData){sizeof(vector), (uint8_t *)vector};
   answer.took_us = UINT64_MAX;
-  assert_string_equal(encoded(f, &answer),
-                      "{\"hits\":[{\"document_id\":\"\",\"chunk\":0,\"start\":0,\"end\":0,\"text\":\"\",\"title\":\"\","
-                      "\"score\":0.1,\"scores\":{\"vector\":null},\"metadata\":{\"lang\":\"en\"},\"source_uri\":\"\","
-                      "\"chunk_metadata\":null,\"vector\":[0.1,-2,1e-09]}],\"commit\":\"\",\"space\":\"\","
-                      "\"index_build\":\"\",\"pending_chunks\":0,\"took_us\":18446744073709551615}");
+  assert_string_equal(
+      encoded(f, &answer),
+      "{\"hits\":[{\"document_id\":\"\",\"chunk\":0,\"start\":0,\"end\":0,\"text\":\"\",\"title\":\"\","
+      "\"score\":0.1,\"scores\":{\"vector\":null},\"metadata\":{\"lang\":\"en\"},\"source_uri\":\"\","
+      "\"chunk_metadata\":null,\"vector\":[0.1,-2,1e-09],\"highlights\":[]}],\"commit\":\"\",\"space\":\"\","
+      "\"index_build\":\"\",\"pending_chunks\":0,\"took_us\":18446744073709551615}");
 }
 
 static void times_are_rfc_3339_or_null(void **state) {
@@ -165,11 +167,11 @@ static void bodies_come_back_as_the_rules_say(void **state) {
   } cases[] = {
       {MESSAGE(search_request), "{}",
        "{\"kb\":\"\",\"query\":\"\",\"offset\":0,\"at\":\"\",\"mode\":\"\",\"exact\":false,\"include\":[],"
-       "\"min_commit\":\"\"}"},
+       "\"min_commit\":\"\",\"filter\":null,\"language\":\"\"}"},
       // Presence: zero is given, null is not.
       {MESSAGE(search_request), "{\"k\":0,\"min_score\":null,\"timeout_ms\":null,\"query\":null,\"include\":null}",
        "{\"kb\":\"\",\"query\":\"\",\"k\":0,\"offset\":0,\"at\":\"\",\"mode\":\"\",\"exact\":false,\"include\":[],"
-       "\"min_commit\":\"\"}"},
+       "\"min_commit\":\"\",\"filter\":null,\"language\":\"\"}"},
       // Vectors: numbers, base64 of either alphabet, with padding or without; empty is none.
       {MESSAGE(chunk_input), "{\"vector\":[0.5,1,-3e-2]}", "{\"text\":\"\",\"vector\":[0.5,1,-0.03],\"metadata\":{}}"},
       {MESSAGE(chunk_input), "{\"vector\":\"AACAPwAAAMA=\"}", "{\"text\":\"\",\"vector\":[1,-2],\"metadata\":{}}"},
@@ -298,6 +300,12 @@ static void bad_bodies_are_refused_with_the_path(void **state) {
       {"{\"min_score\":\"1\"}", "min_score", "min_score: expected a number, got a string"},
       {"{\"k\":1,\"k\":2}", "k", "bad JSON: member 'k' appears twice; send it once"},
       {"{\"include\":\"text\"}", "include", "include: expected an array, got a string"},
+      {"{\"filter\":[]}", "filter", "filter: expected an object, got an array"},
+      {"{\"filter\":\"{}\"}", "filter",
+       "filter: expected an object, got a string; send the object itself, not its text"},
+      {"{\"mmr\":true}", "mmr", "mmr: expected an object, got a boolean"},
+      {"{\"mmr\":{\"lamda\":1}}", "mmr.lamda", "unknown field 'lamda' in mmr; did you mean 'lambda'?"},
+      {"{\"fusion\":{\"weights\":[1,2]}}", "fusion.weights", "fusion.weights: expected an object, got an array"},
   };
   for (size_t i = 0; i < RAG_COUNT_OF(searches); i++)
     expect_refused(f, MESSAGE(search_request), searches[i].body, searches[i].field, searches[i].message);
@@ -361,7 +369,7 @@ static void parameters_set_fields(void **state) {
   Ragd__V1__SearchRequest *request = (Ragd__V1__SearchRequest *)rag_api__message_new(MESSAGE(search_request), f->arena);
   static const char *const good[][2] = {
       {"kb", "d\xC3\xA9"},   {"k", "7"},          {"offset", "4294967295"}, {"exact", "1"},
-      {"min_score", "-1.5"}, {"include", "text"}, {"include", "plan"}};
+      {"min_score", "-1.5"}, {"include", "text"}, {"include", "plan"},      {"filter", "{ \"must\": [] }"}};
   rag_error err = {0};
   for (size_t i = 0; i < RAG_COUNT_OF(good); i++)
     assert_int_equal(
@@ -370,9 +378,12 @@ static void parameters_set_fields(void **state) {
   assert_string_equal(
       encoded(f, request),
       "{\"kb\":\"d\xC3\xA9\",\"query\":\"\",\"k\":7,\"offset\":4294967295,\"min_score\":-1.5,\"at\":\"\","
-      "\"mode\":\"\",\"exact\":true,\"include\":[\"text\",\"plan\"],\"min_commit\":\"\"}");
+      "\"mode\":\"\",\"exact\":true,\"include\":[\"text\",\"plan\"],\"min_commit\":\"\",\"filter\":{\"must\":[]},"
+      "\"language\":\"\"}");
   static const char *const bad[][3] = {
       {"k", "", "k: expected an integer of decimal digits"},
+      {"filter", "[]", "filter: expected an object, got an array"},
+      {"filter", "\"{}\"", "filter: expected an object, got a string; send the object itself, not its text"},
       {"k", "1.0", "k: expected an integer of decimal digits"},
       {"k", "4294967296", "k: 4294967296 is outside 0 to 4294967295"},
       {"k", "-1", "k: -1 is outside 0 to 4294967295"},

@@ -65,6 +65,7 @@ static void test_protobuf(void **state) {
   uint8_t wire[256];
   search.kb = (char *)(uintptr_t) "docs";
   search.query = (char *)(uintptr_t) "boats";
+  search.mode = (char *)(uintptr_t) "vector";
   size_t size = ragd__v1__search_request__pack(&search, wire);
 
   static const struct {
@@ -118,7 +119,8 @@ static void test_parameters(void **state) {
   EXPECT("documents.0.text", "apples and pears");
   EXPECT("documents.1", "<absent>");
   // Lists are comma-separated, repeated, or both; in the body they are arrays.
-  CALL(200, "POST", "/v1/kbs/docs/search?include=text,plan&include=scores&query=boats", "{\"k\":1}");
+  CALL(200, "POST", "/v1/kbs/docs/search?include=text,plan&include=scores&query=boats",
+       "{\"k\":1,\"mode\":\"vector\"}");
   EXPECT("hits.0.text", "boats");
   EXPECT("hits.0.metadata", "<absent>");
   EXPECT("plan.engine", "flat");
@@ -388,6 +390,13 @@ static void test_failing_allocations(void **state) {
       {"GET", "/v1/kbs/docs/documents/a", NULL},
       {"GET", "/v1/kbs", NULL},
       {"POST", "/v1/kbs/docs/search", "{\"query\":\"boats\"}"},
+      {"POST", "/v1/kbs/docs/search",
+       "{\"query\":\"boats\",\"mode\":\"vector\",\"include\":[\"text\",\"vector\",\"scores\",\"highlights\",\"plan\"],"
+       "\"filter\":{\"must\":{\"has_id\":[\"a\",\"dir/b.md\"]}}}"},
+      {"POST", "/v1/kbs/docs/search:batch",
+       "{\"searches\":[{\"query\":\"boats\"},{\"query\":\"pears\",\"at\":\"main~0\"}]}"},
+      {"POST", "/v1/kbs/docs/facets", "{\"fields\":[\"a\",\"b\"],\"filter\":{\"must\":{\"has_id\":[\"a\"]}}}"},
+      {"GET", "/v1/kbs/docs/documents?filter=%7B%22must%22:%7B%22has_id%22:%5B%22a%22%5D%7D%7D", NULL},
       {"GET", "/v1/kbs/docs/diff?from=c1&text=true", NULL},
       {"POST", "/ragd.v1.KnowledgeBases/GetKb", "{\"kb\":\"none\"}"},
       {"POST", "/v1/keys", "{\"role\":\"read\"}"}, // refused: the first must be an admin

@@ -252,7 +252,7 @@ static void test_search(void **state) {
   service *s = *state;
   create_docs(s);
   PUT("main", "fruit=apples and pears and plums", "sea=boats and ships on the sea");
-  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships on the sea\"}");
+  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships on the sea\",\"mode\":\"vector\"}");
   EXPECT("hits.0.document_id", "sea");
   EXPECT("hits.0.text", "boats and ships on the sea");
   EXPECT("hits.0.metadata", "{}");
@@ -268,28 +268,26 @@ static void test_search(void **state) {
   EXPECT("hits.0.scores", "<absent>");
   EXPECT("hits.1", "<absent>");
   EXPECT("plan.candidates", "2");
-  CALL(200, "POST", DOCS "/search", "{\"query\":\"sea\",\"min_score\":2}");
+  CALL(200, "POST", DOCS "/search", "{\"query\":\"sea\",\"min_score\":2,\"mode\":\"vector\"}");
   EXPECT("hits", "[]");
-  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships on the sea\",\"offset\":1}");
+  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships on the sea\",\"offset\":1,\"mode\":\"vector\"}");
   EXPECT("hits.0.document_id", "fruit");
   // Time travel.
   PUT("main", "sea=mountains");
-  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships\",\"k\":1,\"at\":\"main~1\"}");
+  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships\",\"k\":1,\"at\":\"main~1\",\"mode\":\"vector\"}");
   EXPECT("hits.0.text", "boats and ships on the sea");
   static const struct {
     int status;
     const char *code, *field, *message, *body;
   } cases[] = {
       {400, "invalid_argument", "query", "query (text) or vector", "{}"},
-      {400, "invalid_argument", "vector", "not both", "{\"query\":\"x\",\"vector\":[1]}"},
+      {400, "invalid_argument", "vector", "", "{\"query\":\"x\",\"vector\":[1]}"},
       {400, "invalid_argument", "k", "1 to 10000", "{\"query\":\"x\",\"k\":0}"},
       {400, "invalid_argument", "k", "10000", "{\"query\":\"x\",\"k\":10001}"},
       {400, "invalid_argument", "offset", "10000", "{\"query\":\"x\",\"offset\":9991}"},
       {400, "invalid_argument", "vector", "dimension 384", "{\"vector\":[1,2]}"},
       {400, "invalid_argument", "include", "did you mean 'text'", "{\"query\":\"x\",\"include\":[\"txt\"]}"},
-      {501, "unimplemented", "mode", "leave mode out", "{\"query\":\"x\",\"mode\":\"hybrid\"}"},
-      {501, "unimplemented", "mode", "leave mode out", "{\"query\":\"x\",\"mode\":\"lexical\"}"},
-      {400, "invalid_argument", "mode", "vector, lexical, hybrid", "{\"query\":\"x\",\"mode\":\"best\"}"},
+      {400, "invalid_argument", "mode", "hybrid, vector, lexical", "{\"query\":\"x\",\"mode\":\"best\"}"},
       {400, "invalid_argument", "min_commit", "c42", "{\"query\":\"x\",\"min_commit\":\"main\"}"},
       {400, "invalid_argument", "min_commit", "c42", "{\"query\":\"x\",\"min_commit\":\"c99999999999999999999\"}"},
       {400, "invalid_argument", "timeout_ms", "60000", "{\"query\":\"x\",\"timeout_ms\":60001}"},
@@ -315,7 +313,8 @@ static void test_search_by_vector(void **state) {
   // Base64 of the floats 1 and 1.
   CALL(200, "POST", "/v1/kbs/own/search", "{\"vector\":\"AACAPwAAgD8=\",\"k\":1}");
   EXPECT("hits.0.document_id", "y");
-  ERROR(400, "invalid_argument", "query", "search by vector", "POST", "/v1/kbs/own/search", "{\"query\":\"x\"}");
+  ERROR(400, "invalid_argument", "query", "search by vector", "POST", "/v1/kbs/own/search",
+        "{\"query\":\"x\",\"mode\":\"vector\"}");
 }
 
 static void test_versions(void **state) {

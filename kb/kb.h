@@ -519,4 +519,26 @@ typedef struct rag_kbs_stats {
 } rag_kbs_stats;
 void rag_kbs_stats_get(rag_kbs *kbs, rag_kbs_stats *out);
 
+// ---------------------------------------------------------------------------------------------- checking
+
+// Reads every row of every kb and asks whether it can be decoded and whether what it refers to is there (kb/check.c has
+// the list). An error is something that would be served wrongly or fail; a note is a row that nothing needs, or of a
+// kind that this program does not know.
+typedef enum rag_check_level { RAG_CHECK_NOTE = 0, RAG_CHECK_ERROR = 1 } rag_check_level;
+typedef struct rag_check_options {
+  // kb: its name, or "". Borrowed texts. At most RAG_CHECK_REPORTS_MAX of each level.
+  void (*report)(void *ctx, rag_check_level level, const char *kb, const char *text);
+  rag_status (*progress)(void *ctx, uint64_t rows, rag_error *err); // not RAG_OK stops
+  void *ctx;
+} rag_check_options;
+#define RAG_CHECK_REPORTS_MAX 1000u
+typedef struct rag_check_result {
+  uint64_t rows, commits, kbs;
+  uint64_t errors, notes; // also those that were not reported any more
+} rag_check_result;
+// RAG_OK: everything was looked at; out->errors says what came of it. While writes go on, a kb that gc or purge rewrites
+// meanwhile may show errors that are none: check again.
+RAG_NODISCARD rag_status rag_kbs_check(rag_kbs *kbs, const rag_check_options *options, rag_check_result *out,
+                                       rag_error *err);
+
 #endif

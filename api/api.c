@@ -15,10 +15,13 @@ rag_status rag_api_open(const rag_api_options *options, rag_api **out, rag_error
   api->started_ns = rag_clock_monotonic_ns();
   api->data_dir = rag_strdup(options->data_dir);
   if (!api->data_dir) RAG_TRY_OUT(rag_fail_no_memory(err, strlen(options->data_dir)));
+  if (options->backup_dir) api->backup_dir = rag_strdup(options->backup_dir);
+  if (options->backup_dir && !api->backup_dir) RAG_TRY_OUT(rag_fail_no_memory(err, strlen(options->backup_dir)));
   RAG_TRY_OUT(rag_store_open(options->data_dir, &options->store, &api->store, err));
   RAG_TRY_OUT(rag_jobs_open(api->store, options->job_threads, &api->jobs, err));
   RAG_TRY_OUT(rag_kbs_open(api->store, api->jobs, &options->kbs, &api->kbs, err));
   RAG_TRY_OUT(rag_api__keys_open(api->store, &api->keys, err));
+  rag_api__backup_jobs(api);
   RAG_TRY_OUT(rag_jobs_start(api->jobs, err)); // every kind is registered
   *out = api;
   api = NULL;
@@ -35,6 +38,7 @@ void rag_api_close(rag_api *api) {
   rag_kbs_close(api->kbs);
   rag_store_close(api->store);
   rag_free(api->data_dir);
+  rag_free(api->backup_dir);
   rag_free(api);
 }
 

@@ -23,7 +23,8 @@ typedef struct rag_api_options {
   const char *data_dir;
   rag_store_options store;
   rag_kbs_options kbs;
-  unsigned job_threads; // 0: jobs run in the foreground only (command line)
+  unsigned job_threads;   // 0: jobs run in the foreground only (command line)
+  const char *backup_dir; // where backups go; NULL: none are made. No request names a path
 } rag_api_options;
 rag_api_options rag_api_options_default(void);
 // Opens the store of data_dir, its jobs, its kbs and its API keys.

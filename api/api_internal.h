@@ -128,6 +128,7 @@ struct rag_api {
   rag_api__keys *keys;
   uint64_t started_ns;
   char *data_dir;
+  char *backup_dir;      // NULL: none
   _Atomic bool draining; // atomic: a flag for /readyz alone, relaxed
 };
 

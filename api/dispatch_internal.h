@@ -164,6 +164,9 @@ RAG_NODISCARD rag_status rag_api__search_run(rag_call *call, rag_kb *kb, const r
 // A request's `filter` (JSON text), in the arena. *out: NULL where it is empty.
 RAG_NODISCARD rag_status rag_api__filter_of(rag_call *call, const char *text, const rag_filter **out, rag_error *err);
 
+// handlers_backup.c: registers its kinds of jobs.
+void rag_api__backup_jobs(rag_api *api);
+
 // The rpcs.
 #define API_HANDLER(name)                                                                                              \
   rag_status rag_api__##name(rag_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,             \
@@ -204,6 +207,11 @@ API_HANDLER(create_key);
 API_HANDLER(list_keys);
 API_HANDLER(delete_key);
 API_HANDLER(get_status);
+API_HANDLER(create_backup);
+API_HANDLER(list_backups);
+API_HANDLER(verify_backup);
+API_HANDLER(delete_backup);
+API_HANDLER(check);
 rag_status rag_api__healthz(rag_call *call, rag_api_response *out, rag_error *err);
 rag_status rag_api__readyz(rag_call *call, rag_api_response *out, rag_error *err);
 rag_status rag_api__metrics(rag_call *call, rag_api_response *out, rag_error *err);

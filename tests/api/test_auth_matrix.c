@@ -79,7 +79,8 @@ static int least_caller(const rag_route *route) {
   static const char *const admin[] = {"KnowledgeBases/DeleteKb", "KnowledgeBases/Import", "Versions/Gc",
                                       "Versions/Purge",          "Operations/PauseJob",   "Operations/ResumeJob",
                                       "Operations/CancelJob",    "Operations/CreateKey",  "Operations/ListKeys",
-                                      "Operations/DeleteKey"};
+                                      "Operations/DeleteKey",    "Operations/CreateBackup", "Operations/ListBackups",
+                                      "Operations/VerifyBackup", "Operations/DeleteBackup", "Operations/Check"};
   if (is_in(route->name, open, RAG_COUNT_OF(open))) return NONE;
   if (is_in(route->name, admin, RAG_COUNT_OF(admin))) return ADMIN;
   if (strcmp(route->method, "GET") == 0 || is_in(route->name, reads, RAG_COUNT_OF(reads))) return READ;

@@ -41,6 +41,8 @@ static const char *const log_formats[] = {"text", "json", NULL};
 #define AT(field) offsetof(ragd_config, field)
 static const setting settings[] = {
     {"data", "DIR", KIND_TEXT, AT(data), 0, 0, NULL, "the data directory; made when it is missing (required)"},
+    {"backup_dir", "DIR", KIND_TEXT, AT(backup_dir), 0, 0, NULL,
+     "where backups go; without it none are made. On another disk than the data"},
     {"listen", "ADDRESS", KIND_TEXT, AT(listen), 0, 0, NULL,
      "numeric address and port, 0 for any free one; beyond loopback only once an API key exists"},
     {"network_threads", "N", KIND_UNSIGNED, AT(server.network_threads), 1, 256, NULL,
@@ -92,6 +94,7 @@ rag_status ragd_config_init(ragd_config *config, rag_error *err) {
 
 void ragd_config_free(ragd_config *config) {
   rag_free(config->data);
+  rag_free(config->backup_dir);
   rag_free(config->config_file);
   rag_free(config->listen);
 }

@@ -80,6 +80,7 @@ static rag_status serve(ragd_config *config, rag_error *err) {
 
   rag_api_options options = rag_api_options_default();
   options.data_dir = config->data;
+  options.backup_dir = config->backup_dir;
   options.store = config->store;
   options.kbs = config->kbs;
   options.job_threads = config->job_threads;

@@ -10,6 +10,7 @@
 
 typedef struct ragd_config { // strings owned: ragd_config_free
   char *data;
+  char *backup_dir; // NULL: none
   char *config_file;
   rag_server_options server; // .listen is not used: see listen
   char *listen;

@@ -102,7 +102,8 @@ static void local_close(ctl_client *client) {
 
 static const ctl_client_ops local_ops = {local_call, local_stream, local_wait_job, local_close};
 
-rag_status ctl_client_local(const char *data_dir, bool create, ctl_client **out, rag_error *err) {
+rag_status ctl_client_local(const char *data_dir, const char *backup_dir, bool create, ctl_client **out,
+                            rag_error *err) {
   if (!create && !rag_os_exists(data_dir))
     return rag_fail(err, RAG_NOT_FOUND, "there is no data directory %s; `ragctl --data %s kb create NAME` makes one",
                     data_dir, data_dir);
@@ -111,6 +112,7 @@ rag_status ctl_client_local(const char *data_dir, bool create, ctl_client **out,
   local->client.ops = &local_ops;
   rag_api_options options = rag_api_options_default();
   options.data_dir = data_dir;
+  options.backup_dir = backup_dir;
   options.job_threads = 0;
   options.kbs.load_at_open = false; // vectors are read when the first search needs them
   rag_status status = rag_api_open(&options, &local->api, err);

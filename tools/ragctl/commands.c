@@ -12,6 +12,7 @@
 #define AT {"at", 0, "REF", "the version: a branch, a tag, c42, main~3, main@2026-01-31T00:00:00Z [main]"}
 #define NO_WAIT {"no-wait", 0, NULL, "leave the job running and print its number"}
 #define YES {"yes", 'y', NULL, "do not ask"}
+#define FROM {"from", 0, "BACKUPS", "a backup directory [the server's]"}
 #define LIMIT {"limit", 'n', "N", "at most so many"}
 #define SETTINGS                                                                                                       \
   {"description", 0, "TEXT", "for people"},                                                                            \
@@ -148,6 +149,30 @@ const ctl_command ctl_commands[] = {
     {"key list", "", "list API keys, without their secrets", NULL, 0, 0, false, {{0}}, ctl_run_key_list},
     {"key delete", "ID", "delete an API key", NULL, 1, 1, false, {{0}}, ctl_run_key_delete},
     {"status", "", "the server: version, sizes, whether it takes writes", NULL, 0, 0, false, {{0}}, ctl_run_status},
+
+    {"backup create", "", "back the store up, while it is in use",
+     "Copies what the backup directory does not have yet. A server's backups go to its --backup-dir; without a server,\n"
+     "`ragctl --data DIR backup create --to BACKUPS` makes one here.",
+     0, 0, false,
+     {{"to", 0, "BACKUPS", "the backup directory, where no server is asked"},
+      {"keep", 0, "N", "then remove all but the newest N"},
+      NO_WAIT},
+     ctl_run_backup_create},
+    {"backup list", "", "list backups, newest first", NULL, 0, 0, false, {FROM}, ctl_run_backup_list},
+    {"backup verify", "[ID]", "read every byte of a backup and check it", "Names each damaged file.",
+     0, 1, false, {FROM, NO_WAIT}, ctl_run_backup_verify},
+    {"backup delete", "ID", "delete a backup", NULL, 1, 1, false, {FROM, YES}, ctl_run_backup_delete},
+    {"restore", "", "restore a backup as a new data directory",
+     "NEWDIR must not exist, or be empty. It is there whole or not at all: every byte is checked, and the store is\n"
+     "opened once, before it gets its name.",
+     0, 0, false,
+     {{"from", 0, "BACKUPS", "the backup directory"},
+      {"to", 0, "NEWDIR", "the data directory to make"},
+      {"id", 0, "ID", "which backup [the newest]"}},
+     ctl_run_restore},
+    {"check", "", "read and check every row: checksums, records, references, counts",
+     "Exit status 1 and a line for each where something is wrong. Rows that nothing needs are notes.",
+     0, 0, false, {NO_WAIT}, ctl_run_check},
 };
 // clang-format on
 const size_t ctl_command_count = RAG_COUNT_OF(ctl_commands);

@@ -40,7 +40,9 @@ struct ctl_client {
   const ctl_client_ops *ops;
 };
 RAG_NODISCARD rag_status ctl_client_http(const char *url, const char *api_key, ctl_client **out, rag_error *err);
-RAG_NODISCARD rag_status ctl_client_local(const char *data_dir, bool create, ctl_client **out, rag_error *err);
+// backup_dir: where backups of this run go, or NULL.
+RAG_NODISCARD rag_status ctl_client_local(const char *data_dir, const char *backup_dir, bool create, ctl_client **out,
+                                         rag_error *err);
 bool ctl_http_answers(const char *url); // GET /healthz, within a second or so
 
 // ---------------------------------------------------------------------------------------------- commands
@@ -75,6 +77,7 @@ typedef struct ctl_value {
 struct ctl_session {
   const ctl_command *command;
   const char *url, *data, *api_key_file; // NULL: not given
+  const char *backup_dir;                // of a command that makes backups in process; set before ctl_connect
   bool json, help;
   const char **args;
   unsigned arg_count;
@@ -238,6 +241,12 @@ CTL_RUN(key_create);
 CTL_RUN(key_list);
 CTL_RUN(key_delete);
 CTL_RUN(status);
+CTL_RUN(backup_create);
+CTL_RUN(backup_list);
+CTL_RUN(backup_verify);
+CTL_RUN(backup_delete);
+CTL_RUN(restore);
+CTL_RUN(check);
 
 // Asks before what cannot be undone, on a terminal and without --yes. False: the answer was no.
 bool ctl_confirm(const ctl_session *ctl, const char *fmt, ...) RAG_PRINTF(2, 3);

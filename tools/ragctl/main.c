@@ -286,7 +286,10 @@ static rag_status connect_client(ctl_session *ctl) {
   if (ctl->api_key_file) status = read_trimmed(ctl->api_key_file, API_KEY_BYTES_MAX, &key, &ctl->err);
   if (status == RAG_OK) {
     if (ctl->data && !endpoint_of(ctl->data, &endpoint))
-      status = ctl_client_local(ctl->data, ctl->command->creates, &ctl->client, &ctl->err);
+      status = ctl_client_local(ctl->data, ctl->backup_dir, ctl->command->creates, &ctl->client, &ctl->err);
+    else if (ctl->backup_dir)
+      status = rag_fail(&ctl->err, RAG_FAILED_PRECONDITION,
+                        "a server's backups go to its own --backup-dir; leave --to out, or stop it and give --data");
     else
       status = ctl_client_http(endpoint   ? endpoint
                                : ctl->url ? ctl->url

@@ -3,10 +3,10 @@
 // RRF (Cormack, Clarke and Buettcher, SIGIR 2009). A chunk has the sum of weight / (k + rank) over the sides that have
 // it, with ranks from 1. It looks at no score, so there is nothing to tune.
 //
-// Weighted. A chunk has (wv * v + wl * l) / (wv + wl), where v and l are the sides' scores scaled to 0..1, the best of a
-// side always 1, and 0 on a side that does not have the chunk:
+// Weighted. A chunk has (wv * v + wl * l) / (wv + wl), where v and l are the sides' scores scaled to 0..1, the best of
+// a side always 1, and 0 on a side that does not have the chunk:
 //   l = score / best                       BM25 has a true zero: what holds none of the words
-//   v = 1 - (best - score) / span          span = the larger of best - worst and RAG_KB__SPREAD_MIN * max(|best|, |worst|)
+//   v = 1 - (best - score) / span          span = max(best - worst, RAG_KB__SPREAD_MIN * max(|best|, |worst|))
 // The usual ways were looked at and not taken:
 //   min-max of both sides (Weaviate's relative score fusion, Elasticsearch's minmax): the worst of a side becomes 0
 //     whatever it is, so that one of two good matches counts as none; scores that are nearly equal are torn apart to 0
@@ -17,8 +17,8 @@
 //   a fixed floor for vectors as well (-1 of a cosine): there is none for inner products and distances, and models put
 //     most cosines into a tenth of the range, so that words alone would decide.
 // So vectors are scaled by min-max, as deep as the side was asked: what lies deeper is absent and counts 0, which is
-// where the worst candidate is, and there is no step between them. The least span keeps nearly equal scores near to each
-// other, and one alone or all equal are 1.
+// where the worst candidate is, and there is no step between them. The least span keeps nearly equal scores near to
+// each other, and one alone or all equal are 1.
 //
 // Invariants
 //  1. Ranks are those of the order (score down, chunk up), sorted anew where the hits are not in it. So equal hits in

@@ -26,8 +26,8 @@ typedef struct rag_kb__candidate {
 
 // The order of every ranking: higher scores first, at equal scores lower chunk numbers.
 
-// A score on the scale from 0 (the worst candidate's) to 1 (the best one's); rank.c says why so. RAG_KB__SPREAD_MIN: the
-// least span of the scale, of the larger score, so that scores that are nearly equal stay so; all equal are 1.
+// A score on the scale from 0 (the worst candidate's) to 1 (the best one's); rank.c says why so. RAG_KB__SPREAD_MIN:
+// the least span of the scale, of the larger score, so that scores that are nearly equal stay so; all equal are 1.
 #define RAG_KB__SPREAD_MIN 0.1
 double rag_kb__scaled(double score, double best, double worst);
 
@@ -35,8 +35,8 @@ double rag_kb__scaled(double score, double best, double worst);
 void rag_kb__rank_vector(const rag_index_hit *hits, uint32_t count, rag_kb__candidate *out);
 void rag_kb__rank_lexical(const rag_lexical_hit *hits, uint32_t count, rag_kb__candidate *out);
 
-// RAG_INVALID_ARGUMENT: an unknown method, k over RAG_FUSION_K_MAX, a weight that is negative or not finite, weights that
-// are both 0. Fields "fusion.method", "fusion.k", "fusion.weights".
+// RAG_INVALID_ARGUMENT: an unknown method, k over RAG_FUSION_K_MAX, a weight that is negative or not finite, weights
+// that are both 0. Fields "fusion.method", "fusion.k", "fusion.weights".
 RAG_NODISCARD rag_status rag_kb__fusion_check(const rag_fusion *fusion, rag_error *err);
 
 // Both sides as one ranking; rank.c states the formulas. `fusion` passed rag_kb__fusion_check. A chunk is at most once
@@ -56,7 +56,7 @@ typedef struct rag_kb__mmr {
   uint32_t wanted; // candidates to pick
   rag_metric metric;
   uint32_t dimension;
-  // The stored vector of a chunk, borrowed for the call; NULL: it has none and is like nothing. Asked once per candidate.
+  // The stored vector of a chunk, borrowed for the call; NULL: it has none and is like nothing. Asked once a candidate.
   const float *(*vector)(void *context, uint32_t chunk);
   void *context;
   uint64_t deadline_ns; // monotonic clock; 0: none
@@ -64,8 +64,8 @@ typedef struct rag_kb__mmr {
 
 // Picks min(wanted, *count) candidates one after the other, each time the one with the highest
 //   lambda * relevance - (1 - lambda) * likeness to the most alike of those that are picked
-// (mmr.c says what the two are; at equal values the one that is first in the ranking), and leaves these, in the order of
-// picking, in candidates[0 .. *count). Scores stay. `candidates` is a ranking of at most RAG_MMR_CANDIDATES_MAX.
+// (mmr.c says what the two are; at equal values the one that is first in the ranking), and leaves these, in the order
+// of picking, in candidates[0 .. *count). Scores stay. `candidates` is a ranking of at most RAG_MMR_CANDIDATES_MAX.
 // Each likeness is computed at most once. On error the candidates are as they were. RAG_INVALID_ARGUMENT (lambda; field
 // "mmr.lambda"), RAG_RESOURCE_EXHAUSTED, RAG_DEADLINE_EXCEEDED.
 RAG_NODISCARD rag_status rag_kb__mmr_pick(const rag_kb__mmr *mmr, rag_kb__candidate *candidates, uint32_t *count,

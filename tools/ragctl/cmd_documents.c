@@ -379,6 +379,7 @@ static void print_document(rag_json document) {
   print_field("id", ctl_text(document, "id"));
   print_field("title", ctl_text(document, "title"));
   print_field("source", ctl_text(document, "source_uri"));
+  print_field("language", ctl_text(document, "language"));
   if (rag_json_find(document, rag_slice_str("metadata"), &metadata) && rag_json_size(metadata)) {
     rag_json_write(metadata, &text);
     print_field("metadata", rag_buf_slice(&text));
@@ -429,7 +430,9 @@ int ctl_run_ls(ctl_session *ctl) {
   ctl_body_begin(&fields);
   ctl_body_string(&fields, "kb", ctl->args[0]);
   ctl_body_option(&fields, ctl, "at", "at");
-  int exit_status = ctl_list(ctl, "Documents/ListDocuments", &fields, "documents", limit, list_one, table);
+  int exit_status = ctl_body_filter(&fields, ctl);
+  if (exit_status == CTL_EXIT_OK)
+    exit_status = ctl_list(ctl, "Documents/ListDocuments", &fields, "documents", limit, list_one, table);
   if (exit_status == CTL_EXIT_OK && !ctl->json) {
     if (ctl_table_rows(table)) ctl_table_print(table);
     else puts("no documents");
@@ -453,11 +456,17 @@ static void body_arguments(rag_buf *body, const char *name, const ctl_session *c
 
 int ctl_run_rm(ctl_session *ctl) {
   rag_buf body = {0};
+  bool by_filter = ctl_option_given(ctl, "filter");
+  if (!by_filter && ctl->arg_count < 2) return ctl_usage_error(ctl, "what is to be deleted? Give ids, or --filter");
+  if (by_filter && ctl->arg_count > 1) return ctl_usage_error(ctl, "give ids or --filter, not both");
   ctl_body_begin(&body);
   ctl_body_string(&body, "kb", ctl->args[0]);
   ctl_body_write(&body, ctl);
-  body_arguments(&body, "delete_ids", ctl);
-  int exit_status = finish_write(ctl, "Documents/PutDocuments", &body);
+  int exit_status = CTL_EXIT_OK;
+  if (by_filter) exit_status = ctl_body_filter(&body, ctl);
+  else body_arguments(&body, "delete_ids", ctl);
+  if (exit_status == CTL_EXIT_OK)
+    exit_status = finish_write(ctl, by_filter ? "Documents/DeleteDocuments" : "Documents/PutDocuments", &body);
   rag_buf_free(&body);
   return exit_status;
 }

@@ -14,6 +14,14 @@
 #define YES {"yes", 'y', NULL, "do not ask"}
 #define FROM {"from", 0, "BACKUPS", "a backup directory [the server's]"}
 #define LIMIT {"limit", 'n', "N", "at most so many"}
+#define FILTER {"filter", 'f', "JSON|@FILE", "only documents that pass, as in {\"must\": [{\"key\": \"lang\", \"match\": ...}]}"}
+#define FILTER_HELP                                                                                                    \
+  "A filter is a JSON object of must, should, must_not and min_should, lists of conditions on metadata and ids:\n"     \
+  "  {\"must\": [{\"key\": \"lang\", \"match\": {\"value\": \"en\"}},\n"                                                \
+  "            {\"key\": \"year\", \"range\": {\"gte\": 2020}}],\n"                                                     \
+  "   \"must_not\": [{\"has_id\": [\"draft.md\"]}]}\n"                                                                 \
+  "match takes value, any, except, text, text_any, phrase or prefix; other conditions are range, geo_radius,\n"        \
+  "geo_bounding_box, geo_polygon, values_count, is_empty, is_null, has_id, nested, and filters again."
 #define SETTINGS                                                                                                       \
   {"description", 0, "TEXT", "for people"},                                                                            \
   {"language", 0, "TAG", "of the texts, as in `en`"},                                                                  \
@@ -73,30 +81,49 @@ const ctl_command ctl_commands[] = {
      2, 2, false, {BRANCH, MESSAGE, AUTHOR, {"batch", 0, "N", "documents in one commit"}}, ctl_run_import},
     {"get", "KB ID", "print a document", NULL,
      2, 2, false, {AT, {"text", 0, NULL, "only the text, as it is"}}, ctl_run_get},
-    {"ls", "KB", "list the documents of a version", NULL, 1, 1, false, {AT, LIMIT}, ctl_run_ls},
-    {"rm", "KB ID...", "delete documents: one commit", "Older versions keep them; see `ragctl purge` to erase.",
-     2, UINT32_MAX, false, {BRANCH, MESSAGE, AUTHOR, PARENT}, ctl_run_rm},
+    {"ls", "KB", "list the documents of a version", FILTER_HELP, 1, 1, false, {AT, FILTER, LIMIT}, ctl_run_ls},
+    {"rm", "KB [ID...]", "delete documents, by id or by --filter: one commit",
+     "Older versions keep them; see `ragctl purge` to erase.\n\n" FILTER_HELP,
+     1, UINT32_MAX, false, {FILTER, BRANCH, MESSAGE, AUTHOR, PARENT}, ctl_run_rm},
     {"patch", "KB ID JSON|@FILE", "change a document's metadata; nothing is embedded again",
      "JSON is a merge patch (RFC 7386): {\"lang\": \"en\", \"draft\": null} sets lang and removes draft.",
      3, 3, false, {BRANCH, MESSAGE, AUTHOR, PARENT}, ctl_run_patch},
     {"purge", "KB ID...", "erase documents from every version, with a receipt", NULL,
      2, UINT32_MAX, false, {YES, NO_WAIT}, ctl_run_purge},
 
-    {"search", "KB QUERY...", "search a version by text",
-     "Several words need no quotes. With --vector the query is a JSON array of numbers.",
+    {"search", "KB QUERY...", "search a version by words and by meaning",
+     "Several words need no quotes. What stands in double quotes within the query is a phrase; +word must be there,\n"
+     "-word must not, and word* stands for every word that begins so:\n"
+     "  ragctl search docs 'install \"package manager\" +debian -windows'\n"
+     "\n"
+     "With --vector a JSON array of numbers gives the meaning; a query beside it gives the words.\n"
+     "On a terminal the words that matched are bold.\n"
+     "\n" FILTER_HELP,
      1, UINT32_MAX, false,
      {AT,
       {"k", 'k', "N", "hits [10]"},
       {"offset", 0, "N", "skip the first N"},
       {"min-score", 0, "X", "leave out what scores lower"},
-      {"mode", 0, "MODE", "how to rank [the best that there is]"},
+      {"mode", 0, "MODE", "hybrid (words and meaning), vector or lexical [the best that there is]"},
+      FILTER,
+      {"language", 0, "TAG", "of the query's words, as in `en` [the knowledge base's]"},
+      {"per-document", 0, "N", "at most N chunks of one document"},
+      {"mmr", 0, "X", "diverse hits: 0 is diversity alone, 1 relevance alone"},
+      {"fusion", 0, "METHOD", "of hybrid: rrf (by rank) or weighted (by score) [rrf]"},
       {"exact", 0, NULL, "score everything: equal requests give equal bits"},
-      {"include", 0, "LIST", "of text, metadata, vector, scores, plan [text,metadata,scores]"},
+      {"include", 0, "LIST", "of text, metadata, vector, scores, highlights, plan [text,metadata,scores]"},
+      {"highlight", 0, NULL, "mark the words that matched; not on a terminal: **so**"},
+      {"plan", 0, NULL, "say how it was answered, with numbers"},
       {"min-commit", 0, "COMMIT", "answer at least as new as this commit"},
       {"timeout-ms", 0, "N", "how long to wait for --min-commit"},
       {"vector", 0, "JSON", "search by this vector"},
       {"lines", 0, "N", "lines of text to show for each hit [3]"}},
      ctl_run_search},
+    {"facets", "KB FIELD...", "the values of metadata fields, with the number of documents that have each",
+     "FIELD is a path, as in filters: lang, author.name, tags[].\n\n" FILTER_HELP,
+     2, UINT32_MAX, false,
+     {AT, FILTER, {"limit", 'n', "N", "values of each field [10]"}},
+     ctl_run_facets},
 
     {"log", "KB [REF]", "the commits of a branch, newest first", NULL,
      1, 2, false, {{"oneline", 0, NULL, "a line for each commit"}, LIMIT}, ctl_run_log},

@@ -53,7 +53,7 @@ typedef struct ctl_option {
   const char *argument; // "REF"; NULL: a switch
   const char *help;
 } ctl_option;
-#define CTL_OPTIONS_MAX 16
+#define CTL_OPTIONS_MAX 24
 #define CTL_VALUES_MAX 256 // options given in one command line
 
 typedef struct ctl_session ctl_session; // one run of the program
@@ -116,6 +116,8 @@ void ctl_body_raw(rag_buf *body, const char *name, rag_slice json);
 void ctl_body_name(rag_buf *body, const char *name); // `"name":`, with the comma before it
 // The option's value as a string field of the same meaning; left out when it was not given.
 void ctl_body_option(rag_buf *body, const ctl_session *ctl, const char *option, const char *field);
+// --filter JSON|@FILE as the field `filter`; left out when it was not given. An exit status: what is wrong was printed.
+int ctl_body_filter(rag_buf *body, ctl_session *ctl);
 // Closes and sends the body. 0: *out is the answer (it lives until the next call). Else the error was printed and it is
 // the exit status. With --json the caller prints the answer by ctl_print_json.
 int ctl_call(ctl_session *ctl, const char *rpc, rag_buf *body, rag_json *out);
@@ -219,6 +221,7 @@ CTL_RUN(rm);
 CTL_RUN(patch);
 CTL_RUN(purge);
 CTL_RUN(search);
+CTL_RUN(facets);
 CTL_RUN(log);
 CTL_RUN(show);
 CTL_RUN(branch_list);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define CONFLICTS_PRINTED_MAX 50u
+#define FILTER_FILE_BYTES_MAX (4u << 20)
 
 // ---------------------------------------------------------------------------------------------- bodies
 
@@ -41,6 +42,27 @@ void ctl_body_raw(rag_buf *body, const char *name, rag_slice json) {
 
 void ctl_body_option(rag_buf *body, const ctl_session *ctl, const char *option, const char *field) {
   ctl_body_string(body, field, ctl_option_text(ctl, option));
+}
+
+int ctl_body_filter(rag_buf *body, ctl_session *ctl) {
+  const char *given = ctl_option_text(ctl, "filter");
+  char *text = NULL;
+  rag_json filter;
+  if (!given) return CTL_EXIT_OK;
+  if (given[0] == '@') {
+    size_t size = 0;
+    if (rag_os_read_file(given + 1, FILTER_FILE_BYTES_MAX, &text, &size, &ctl->err) != RAG_OK) return ctl_fail(ctl);
+    given = text;
+  }
+  int exit_status = CTL_EXIT_OK;
+  if (rag_json_parse(ctl->parser, rag_slice_str(given), &filter, &ctl->err) != RAG_OK)
+    exit_status = ctl_usage_error(ctl, "--filter: %s", ctl->err.message);
+  else if (rag_json_type_of(filter) != RAG_JSON_OBJECT)
+    exit_status = ctl_usage_error(ctl, "--filter: not a JSON object, as in '{\"must\": [{\"key\": \"lang\", "
+                                       "\"match\": {\"value\": \"en\"}}]}'");
+  else ctl_body_raw(body, "filter", rag_slice_str(given));
+  rag_free(text);
+  return exit_status;
 }
 
 // ---------------------------------------------------------------------------------------------- answers

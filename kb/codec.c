@@ -163,6 +163,7 @@ void rag_kb__encode_content(const rag_kb__content *content, rag_buf *out) {
   rag_buf_append_varint(out, content->chunk_metadata);
   rag_buf_append_varint(out, content->text.size);
   rag_buf_append_bytes(out, content->body);
+  if (content->language.size > 0) rag_buf_append_bytes(out, content->language);
 }
 
 bool rag_kb__decode_content(rag_slice value, rag_kb__content *out) {
@@ -173,6 +174,7 @@ bool rag_kb__decode_content(rag_slice value, rag_kb__content *out) {
   out->chunk_metadata = rag_read_varint(&r) != 0;
   uint64_t text_size = rag_read_varint(&r);
   out->body = rag_read_bytes(&r);
+  out->language = r.offset < r.size ? rag_read_bytes(&r) : rag_slice_of("", 0);
   if (r.bad || text_size > out->body.size) return false;
   out->text = rag_slice_of(out->body.data, (size_t)text_size);
   return true;

@@ -10,7 +10,7 @@
 //     only after the batch has taken every row (rag_txn_check), so a request that is rolled back leaves nothing either.
 //  3. Nothing is visible before it is durable: only publish writes kb->view.
 // Threads: apply, publish and abandon of all kbs of a store are serialised by rag_store_commit.
-#include "kb/kb_internal.h"
+#include "kb/words_internal.h"
 
 rag_status rag_kb__write_check(const rag_write *write, rag_error *err) {
   if (write->message.size > RAG_COMMIT_MESSAGE_BYTES_MAX)
@@ -137,6 +137,7 @@ rag_status rag_kb__commit_write(rag_kb__op *op, rag_txn *txn, const rag_kb__chan
     status = rag_fail_no_memory(err, sizeof *version);
     goto out;
   }
+  rag_kb__version_near(kb, version, change->base);
   int64_t now = RAG_MAX(rag_clock_now_us(), view->state.last_time_us); // commit times never go back
 
   rag_kb__commit record = {

@@ -37,6 +37,7 @@ typedef struct batch {
   rag_key next;          // the prefix of the last document that was looked at
   uint64_t rows;         // looked at in this batch
   rag_bitmap_edit *gone; // chunks, of this batch
+  rag_bitmap_edit *gone_revisions;
 } batch;
 
 typedef struct entry {
@@ -221,13 +222,14 @@ static rag_status remove_content(batch *b, rag_txn *txn, const candidate *docume
   return RAG_OK;
 }
 
-static void remove_revision(batch *b, rag_txn *txn, const rag_key *prefix, uint32_t revision) {
+static rag_status remove_revision(batch *b, rag_txn *txn, const rag_key *prefix, uint32_t revision, rag_error *err) {
   rag_key key = *prefix;
   rag_key_u32(&key, ~revision);
   rag_txn_delete(txn, RAG_CF_DOCUMENT, rag_key_slice(&key));
   rag_kb__key_u32(&key, b->rewrite.kb->id, revision);
   rag_txn_delete(txn, RAG_CF_REVISION, rag_key_slice(&key));
   b->run->revisions++;
+  return rag_bitmap_edit_add(b->gone_revisions, revision) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
 }
 
 static rag_status remove_dead(batch *b, rag_txn *txn, const candidate *document, rag_error *err) {
@@ -249,7 +251,7 @@ static rag_status remove_dead(batch *b, rag_txn *txn, const candidate *document,
     end = content_end(&list, i, &dies);
     if (dies) RAG_TRY_OUT(remove_content(b, txn, document, &list.items[i], err));
     for (uint32_t e = i; e < end; e++)
-      if (list.items[e].dead) remove_revision(b, txn, &document->prefix, list.items[e].revision);
+      if (list.items[e].dead) RAG_TRY_OUT(remove_revision(b, txn, &document->prefix, list.items[e].revision, err));
   }
 out:
   rag_store_iter_close(it);
@@ -271,21 +273,27 @@ static rag_status remove_plan(rag_kb__rewrite *rewrite, rag_txn *txn, rag_error 
 }
 
 static rag_status flush(batch *b, rag_error *err) {
-  rag_bitmap *gone = NULL;
+  rag_bitmap *gone = NULL, *gone_revisions = NULL;
   rag_status status = RAG_OK;
   if (b->rows == 0) return RAG_OK;
-  if ((b->gone = rag_bitmap_edit_create(NULL)) == NULL) return rag_fail_no_memory(err, 0);
+  b->gone = rag_bitmap_edit_create(NULL);
+  b->gone_revisions = rag_bitmap_edit_create(NULL);
+  if (b->gone == NULL || b->gone_revisions == NULL) status = rag_fail_no_memory(err, 0);
   b->rewrite.plan = remove_plan;
-  status = rag_kb__rewrite_run(&b->rewrite, err);
+  if (status == RAG_OK) status = rag_kb__rewrite_run(&b->rewrite, err);
   if (status == RAG_OK) {
-    status = rag_bitmap_edit_finish(b->gone, &gone) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
-    b->gone = NULL;
+    rag_status made = rag_bitmap_edit_finish(b->gone, &gone);
+    rag_status also = rag_bitmap_edit_finish(b->gone_revisions, &gone_revisions);
+    b->gone = b->gone_revisions = NULL;
+    if (made != RAG_OK || also != RAG_OK) status = rag_fail_no_memory(err, 0);
   }
   // Where this fails the rows stay in memory until the kb is opened again; no version reaches them.
-  if (status == RAG_OK) status = rag_kb__forget_vectors(b->rewrite.kb, gone, err);
+  if (status == RAG_OK) status = rag_kb__forget_rows(b->rewrite.kb, gone, gone_revisions, err);
   rag_bitmap_edit_destroy(b->gone);
-  b->gone = NULL;
+  rag_bitmap_edit_destroy(b->gone_revisions);
+  b->gone = b->gone_revisions = NULL;
   rag_ref_drop(gone);
+  rag_ref_drop(gone_revisions);
   for (uint32_t i = 0; i < b->content_count; i++) rag_kb__content_rows_free(&b->contents[i]);
   b->content_count = b->candidate_count = 0;
   b->text_bytes = b->chunks = b->rows = 0;

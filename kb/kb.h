@@ -345,7 +345,8 @@ typedef struct rag_fusion {
 } rag_fusion;
 #define RAG_FUSION_K_DEFAULT 60u
 #define RAG_FUSION_K_MAX 100000u
-// How deep each side is looked into for a fused answer of n hits: 2 n, at least 100, at most RAG_INDEX_K_MAX.
+// How deep each side is looked into for a fused answer of n hits: the first of 100, 200, 400, ... that is at least 2 n, at
+// most RAG_INDEX_K_MAX. So pages within one of these steps are pages of one ranking.
 #define RAG_FUSION_DEPTH_MIN 100u
 #define RAG_MMR_CANDIDATES_MAX 1000u
 #define RAG_SEARCH_QUERY_BYTES_MAX (1u << 20)

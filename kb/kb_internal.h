@@ -58,6 +58,7 @@ typedef struct rag_kb__content { // CONTENT row; slices borrowed from the value
   rag_slice text;      // the document's text
   rag_slice body;      // text, then the texts of chunks that are not spans of it; chunk spans count in body
   bool chunk_metadata; // at least one chunk has metadata of its own
+  rag_slice language;  // of its words; empty: the kb's. Last in the row, and left out when empty
 } rag_kb__content;
 
 typedef struct rag_kb__chunk {  // CHUNK row
@@ -143,6 +144,10 @@ struct rag_version {
   uint32_t depth;        // of its delta chain
   rag_bitmap *revisions; // alive; one per document
   rag_bitmap *chunks;
+  // What BM25 needs to know of it (words.c): made when first asked for, then never changed. atomic: release by the maker,
+  // acquire by searches
+  _Atomic(rag_lexical_version *) words;
+  rag_lexical_version *words_near; // guarded by: the kb's words_lock: of a version like this one, until words are made
 };
 // Takes over both bitmaps (also on failure: NULL).
 rag_version *rag_kb__version_create(uint32_t kb, uint32_t commit, uint32_t depth, rag_bitmap *revisions,
@@ -193,9 +198,14 @@ int rag_kb__view_find_tag(const rag_kb__view *view, rag_slice name, uint32_t *in
 typedef struct rag_kb__chunk_row {
   uint32_t content, start, end;
 } rag_kb__chunk_row;
+typedef struct rag_kb__revision_row {
+  uint32_t content, first_chunk, chunk_count;
+} rag_kb__revision_row;
 typedef struct rag_kb__tables {
   _Atomic(rag_kb__chunk_row *) *chunks;       // directory; atomic: release on store, acquire on load
+  _Atomic(rag_kb__revision_row *) *revisions; // likewise
   _Atomic(_Atomic uint32_t *) *last_revision; // by content: its newest revision (relaxed; liveness is checked after)
+  size_t ends[3];                             // written under index_lock: entries of each directory that may be in use
   _Atomic uint64_t bytes;
 } rag_kb__tables;
 RAG_NODISCARD rag_status rag_kb__tables_init(rag_kb__tables *tables, rag_error *err);
@@ -203,10 +213,14 @@ void rag_kb__tables_free(rag_kb__tables *tables);
 RAG_NODISCARD rag_status rag_kb__tables_set_chunk(rag_kb__tables *tables, uint32_t chunk, rag_kb__chunk_row row,
                                                   rag_error *err);
 bool rag_kb__tables_chunk(const rag_kb__tables *tables, uint32_t chunk, rag_kb__chunk_row *out);
-// Raises the newest revision of a content.
-RAG_NODISCARD rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t content, uint32_t revision,
-                                                     rag_error *err);
-uint32_t rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t content);
+// What a revision consists of; raises the newest revision of its content.
+RAG_NODISCARD rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t revision,
+                                                     rag_kb__revision_row row, rag_error *err);
+bool rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row *out);
+uint32_t rag_kb__tables_newest(const rag_kb__tables *tables, uint32_t content); // its newest revision; 0: unknown
+// The chunks of a set of revisions. Revisions that the table does not know have none.
+RAG_NODISCARD rag_status rag_kb__tables_chunks_of(const rag_kb__tables *tables, const rag_bitmap *revisions,
+                                                  rag_bitmap **out, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- object cache
 
@@ -227,6 +241,15 @@ void rag_kb__objects_stats(rag_kb__objects *objects, uint64_t *bytes, uint64_t *
 void rag_kb__objects_forget_kb(rag_kb__objects *objects, uint32_t kb);
 // The object of a revision, a reference. RAG_NOT_FOUND when there is no such row.
 RAG_NODISCARD rag_status rag_kb__object_get(rag_kb *kb, uint32_t revision, rag_kb__object **out, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- filters' answers
+
+// Which documents pass a filter, kept (filters/survivors.c).
+typedef struct rag_kb__survivors_cache rag_kb__survivors_cache;
+rag_kb__survivors_cache *rag_kb__survivors_cache_create(void);
+void rag_kb__survivors_cache_destroy(rag_kb__survivors_cache *cache);
+void rag_kb__survivors_forget(rag_kbs *kbs, uint32_t kb);
+size_t rag_kb__survivors_cache_bytes(rag_kbs *kbs);
 
 // ---------------------------------------------------------------------------------------------- kbs, kb
 
@@ -255,11 +278,16 @@ struct rag_kbs {
   uint32_t next_kb, next_space; // writers only
   rag_kb__objects *objects;
   rag_kb__version_cache versions;
+  rag_kb__survivors_cache *survivors; // filters/survivors.c
   pthread_mutex_t embedders_lock;
   rag_embedder **embedders; // guarded by: embedders_lock
   uint32_t embedder_count;
   _Atomic uint64_t embed_cache_hits, embed_cache_misses; // atomic: counters, relaxed
+  pthread_mutex_t analyzers_lock;
+  struct rag_kb__analyzer *analyzers; // guarded by: analyzers_lock: idle ones (words.c)
+  uint32_t analyzers_idle;            // guarded by: analyzers_lock
 };
+typedef struct rag_kb__analyzer rag_kb__analyzer; // words.c
 
 typedef struct rag_kb__config_ref { // immutable
   rag_ref ref;
@@ -276,10 +304,10 @@ struct rag_kb {
   char fingerprint[RAG_EMBED_FINGERPRINT_MAX];
   uint32_t dimension;
   rag_metric metric;
-  rag_embedder *embedder; // NULL: vectors come from the client
-  rag_cell config;        // of rag_kb__config_ref
+  rag_embedder *embedder;     // NULL: vectors come from the client
+  rag_cell config;            // of rag_kb__config_ref
   uint64_t config_generation; // writers only: of the newest settings that an apply has taken
-  _Atomic bool deleted;   // atomic: set once in publish, relaxed reads only refuse early
+  _Atomic bool deleted;       // atomic: set once in publish, relaxed reads only refuse early
 
   rag_cell view;         // of rag_kb__view: what is durable
   rag_kb__view *pending; // what applied requests of the running group made of it; a reference; writers only
@@ -289,12 +317,18 @@ struct rag_kb {
   _Atomic bool collecting; // atomic: one gc of a kb runs at a time
 
   rag_index *index;           // rows >= load_limit are appended by commits, rows below by the loader
-  pthread_mutex_t index_lock; // serialises writers of index and tables
+  rag_lexical *lexical;       // likewise
+  rag_fields *fields;         // likewise, by revision
+  pthread_mutex_t index_lock; // serialises writers of index, lexical, fields and tables
+  pthread_mutex_t words_lock; // the making of versions' words (words.c)
   rag_kb__tables tables;
   uint32_t load_limit;       // immutable after open: the next chunk at open
+  uint32_t load_revisions;   // likewise: the next revision
   pthread_mutex_t load_lock; // one loader at a time
-  bool tables_loaded;        // guarded by: load_lock
+  bool chunks_loaded;        // guarded by: load_lock
   uint32_t load_next;        // guarded by: load_lock: rows below are in the index
+  uint32_t words_next;       // guarded by: load_lock: rows below are in the lexical index
+  uint32_t revisions_next;   // guarded by: load_lock: revisions below are in the tables and field indexes
   _Atomic bool loaded;       // atomic: release by the loader, acquire by searches
 };
 
@@ -357,7 +391,8 @@ RAG_NODISCARD rag_status rag_kb__get_revision(rag_kb *kb, rag_txn *txn, uint32_t
 RAG_NODISCARD rag_status rag_kb__get_commit(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_kb__commit *out,
                                             rag_value *pin, rag_error *err);
 // The DOCUMENT rows of an id, newest revision first; and the row that an iterator stands on.
-RAG_NODISCARD rag_status rag_kb__document_rows(rag_kb *kb, rag_txn *txn, rag_slice id, rag_store_iter **out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__document_rows(rag_kb *kb, rag_txn *txn, rag_slice id, rag_store_iter **out,
+                                               rag_error *err);
 RAG_NODISCARD rag_status rag_kb__document_row(rag_store_iter *it, rag_kb__document_entry *out, rag_error *err);
 // The live revision of a document in a set, by scanning its rows newest first; out->revision 0: not there.
 RAG_NODISCARD rag_status rag_kb__find_document(rag_kb *kb, rag_txn *txn, const rag_bitmap *revisions, rag_slice id,

@@ -4,7 +4,7 @@
 //  1. kbs->registry is immutable and by name; publish swaps it. A deleted kb leaves the registry at once, its rows later
 //     (delete.c), and its number is never used again, so that nothing of it can be found under another name.
 //  2. A kb's number, space, dimension, metric and embedder never change after creation.
-#include "kb/kb_internal.h"
+#include "kb/words_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,8 +80,11 @@ static void kb_destroy(rag_ref *ref) {
   rag_ref_drop(kb->pending);
   rag_ref_drop(kb->embedder);
   rag_index_destroy(kb->index);
+  rag_lexical_destroy(kb->lexical);
+  rag_fields_destroy(kb->fields);
   rag_kb__tables_free(&kb->tables);
   pthread_mutex_destroy(&kb->index_lock);
+  pthread_mutex_destroy(&kb->words_lock);
   pthread_mutex_destroy(&kb->load_lock);
   rag_free(kb);
 }
@@ -118,6 +121,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   }
   rag_ref_init(&kb->ref, kb_destroy);
   pthread_mutex_init(&kb->index_lock, NULL);
+  pthread_mutex_init(&kb->words_lock, NULL);
   pthread_mutex_init(&kb->load_lock, NULL);
   kb->kbs = kbs;
   kb->store = kbs->store;
@@ -129,6 +133,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   kb->dimension = record->config.dimension;
   kb->metric = record->config.metric;
   kb->load_limit = view->state.next_chunk;
+  kb->load_revisions = view->state.next_revision;
   kb->load_next = 0;
   rag_cell_init(&kb->view, rag_ref_take(view));
   kb->pending = view;
@@ -142,6 +147,9 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
                                .engine = record->config.engine,
                                .memory_bytes_max = record->config.memory_bytes_max};
   RAG_TRY_OUT(rag_index_create(&options, &kb->index, err));
+  rag_lexical_options words = {.title_weight = RAG_KB__TITLE_WEIGHT, .keep_sequences = true};
+  RAG_TRY_OUT(rag_lexical_create(&words, &kb->lexical, err));
+  RAG_TRY_OUT(rag_fields_create(&(rag_fields_options){0}, &kb->fields, err));
   if (record->config.model[0] != '\0') {
     RAG_TRY_OUT(rag_kbs__embedder(kbs, rag_slice_str(record->config.model), &kb->embedder, err));
     if (strcmp(rag_embedder_fingerprint(kb->embedder), kb->fingerprint) != 0) {
@@ -377,7 +385,7 @@ static rag_status create_rows(create_op *op, rag_txn *txn, rag_error *err) {
   view->branches[0] = (rag_kb__branch){.name = "main", .created_us = now, .moved_us = now};
   view->branch_count = 1;
   RAG_TRY(rag_kb__open(op->kbs, &op->record, view, &op->kb, err)); // takes over view
-  op->kb->load_limit = 0;
+  op->kb->load_limit = op->kb->load_revisions = 0;
   op->kb->loaded = true; // every row will be added by its own commit
   rag_status status = RAG_OK;
   RAG_TRY_OUT(empty_head(op->record.id, &empty, err));
@@ -471,6 +479,7 @@ rag_status rag_kbs_create(rag_kbs *kbs, const rag_kb_config *config, const rag_w
     snprintf(op.record.fingerprint, sizeof op.record.fingerprint, "%s", rag_embedder_fingerprint(embedder));
   }
   RAG_TRY_OUT(rag_kb__config_check(&op.record.config, err));
+  RAG_TRY_OUT(rag_kbs__language_check(kbs, &op.record.config, err));
   rag_commit_request request = {
       .apply = create_apply, .publish = create_publish, .abandon = create_abandon, .ctx = &op};
   RAG_TRY_OUT(rag_store_commit(kbs->store, &request, err));
@@ -493,6 +502,7 @@ typedef struct update_op {
   rag_kb *kb;
   const rag_kb_config *config;
   rag_kb__config_ref *next;
+  bool other_language;
 } update_op;
 
 static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
@@ -503,8 +513,15 @@ static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
   if (at < 0 || kb->kbs->pending->kbs[at] != kb)
     return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
   if (op->config->generation != 0 && op->config->generation != kb->config_generation)
-    return rag_fail(err, RAG_ABORTED, "the settings of knowledge base '%s' were changed meanwhile; read them again and retry",
-                    kb->name);
+    return rag_fail(err, RAG_ABORTED,
+                    "the settings of knowledge base '%s' were changed meanwhile; read them again and retry", kb->name);
+  if (op->other_language && kb->pending->state.next_content > 1)
+    return rag_fail_field(
+        err, RAG_FAILED_PRECONDITION, "language",
+        "knowledge base '%s' has texts already, and their words were taken apart by its language; give "
+        "documents of another language a \"language\" of their own, or put them into a new knowledge "
+        "base",
+        kb->name);
   rag_kb__record record = {.id = kb->id, .space = kb->space, .created_us = kb->created_us, .config = op->next->config};
   memcpy(record.fingerprint, kb->fingerprint, sizeof record.fingerprint);
   RAG_TRY(rag_kb__record_write(&record, txn, err));
@@ -530,6 +547,8 @@ rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *
     goto out;
   }
   RAG_TRY_OUT(rag_kb__config_check(config, err));
+  RAG_TRY_OUT(rag_kbs__language_check(kbs, config, err));
+  op.other_language = strcmp(config->language, now->config.language) != 0;
   RAG_TRY_OUT(config_ref_create(config, &op.next, err));
   status = rag_store_commit(kbs->store,
                             &(rag_commit_request){.apply = update_apply, .publish = update_publish, .ctx = &op}, err);
@@ -593,6 +612,7 @@ rag_status rag_kbs_delete(rag_kbs *kbs, rag_slice name, uint64_t *out_job, rag_e
       err);
   if (status == RAG_OK) {
     rag_kb__version_cache_forget(kbs, op.kb->id);
+    rag_kb__survivors_forget(kbs, op.kb->id);
     rag_kb__objects_forget_kb(kbs->objects, op.kb->id);
     *out_job = op.job;
   }

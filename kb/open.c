@@ -1,5 +1,5 @@
 // Opening and closing every kb of a store; their numbers.
-#include "kb/kb_internal.h"
+#include "kb/words_internal.h"
 
 #include <stdlib.h>
 
@@ -176,6 +176,7 @@ rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options 
   kbs->next_kb = kbs->next_space = 1;
   rag_cell_init(&kbs->registry, NULL);
   pthread_mutex_init(&kbs->embedders_lock, NULL);
+  pthread_mutex_init(&kbs->analyzers_lock, NULL);
   pthread_mutex_init(&kbs->versions.lock, NULL);
   uint32_t capacity = RAG_MIN(RAG_MAX(options->version_cache, 1u), RAG_KB__VERSION_CACHE_MAX);
   kbs->versions.capacity = capacity;
@@ -183,8 +184,9 @@ rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options 
   kbs->versions.used = rag_calloc(capacity, sizeof *kbs->versions.used);
   kbs->versions.versions = rag_calloc(capacity, sizeof(rag_version *));
   kbs->objects = rag_kb__objects_create(options->object_cache_bytes);
-  if (kbs->versions.keys == NULL || kbs->versions.used == NULL || kbs->versions.versions == NULL ||
-      kbs->objects == NULL) {
+  kbs->survivors = rag_kb__survivors_cache_create();
+  if (kbs->survivors == NULL || kbs->versions.keys == NULL || kbs->versions.used == NULL ||
+      kbs->versions.versions == NULL || kbs->objects == NULL) {
     status = rag_fail_no_memory(err, 0);
     goto out;
   }
@@ -220,9 +222,12 @@ void rag_kbs_close(rag_kbs *kbs) {
   rag_free(kbs->versions.versions);
   pthread_mutex_destroy(&kbs->versions.lock);
   rag_kb__objects_destroy(kbs->objects);
+  rag_kb__survivors_cache_destroy(kbs->survivors);
   for (uint32_t i = 0; i < kbs->embedder_count; i++) rag_ref_drop(kbs->embedders[i]);
   rag_free(kbs->embedders);
   pthread_mutex_destroy(&kbs->embedders_lock);
+  rag_kbs__analyzers_close(kbs);
+  pthread_mutex_destroy(&kbs->analyzers_lock);
   rag_free(kbs);
 }
 

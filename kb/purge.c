@@ -386,9 +386,9 @@ rag_status rag_kb_purge(rag_kb *kb, const rag_slice *ids, uint32_t count, uint64
   if (status == RAG_OK) {
     *out_job = op.job;
     rag_jobs_wake(kb->kbs->jobs);
-    // No version reaches the vectors any more; should this fail, the job tries again.
+    // No version reaches the rows any more; should this fail, the job tries again.
     rag_error ignored;
-    if (rag_kb__forget_vectors(kb, op.sets[2], &ignored) != RAG_OK)
+    if (rag_kb__forget_rows(kb, op.sets[2], op.sets[0], &ignored) != RAG_OK)
       rag_log(RAG_LOG_WARN, "purge.memory", "kb=%s why=%s", kb->name, ignored.message);
   }
   for (int i = 0; i < 3; i++) {

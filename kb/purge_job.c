@@ -281,7 +281,7 @@ rag_status rag_kb__purge_run(void *ctx, rag_job *job, rag_error *err) {
   rag_reader cursor = rag_reader_of(rag_job_cursor(job));
   uint8_t step = rag_reader_left(&cursor) > 0 ? rag_read_u8(&cursor) : 0;
   const uint8_t steps = RAG_COUNT_OF(families) + 1;
-  if (kb != NULL) RAG_TRY_OUT(rag_kb__forget_vectors(kb, params.chunks, err));
+  if (kb != NULL) RAG_TRY_OUT(rag_kb__forget_rows(kb, params.chunks, params.revisions, err));
   for (; step < RAG_COUNT_OF(families); step++) {
     RAG_TRY_OUT(erase(kbs->store, &params, families[step], err));
     uint8_t next = (uint8_t)(step + 1);

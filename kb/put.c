@@ -4,6 +4,7 @@
 // For each document: unchanged (its live revision has the same state) costs nothing; an equal older revision is revived;
 // else a new revision is written, over the stored content when that is the same, else over new content, chunks and
 // vectors. What prepare looked up holds while nothing was committed to the kb since; otherwise it is looked up again.
+#include "kb/filters/filters_internal.h"
 #include "kb/put_internal.h"
 
 #include <stdlib.h>
@@ -86,8 +87,11 @@ static rag_status put_content(rag_kb__put_op *op, rag_txn *txn, rag_kb__prepared
   RAG_TRY(allocate(&state->next_chunk, document->chunk_count, "chunk", kb, &out->first_chunk, err));
   out->chunk_count = document->chunk_count;
 
-  rag_kb__content content = {
-      .id = document->input->id, .title = document->input->title, .text = document->text, .body = document->body};
+  rag_kb__content content = {.id = document->input->id,
+                             .title = document->input->title,
+                             .text = document->text,
+                             .body = document->body,
+                             .language = document->input->language};
   for (uint32_t i = 0; i < document->chunk_count; i++) content.chunk_metadata |= document->chunks[i].metadata.size > 0;
   rag_kb__encode_content(&content, &value);
   rag_kb__key_u32(&key, kb->id, out->content);
@@ -96,7 +100,7 @@ static rag_status put_content(rag_kb__put_op *op, rag_txn *txn, rag_kb__prepared
     const rag_kb__prepared_chunk *chunk = &document->chunks[i];
     uint32_t ordinal = out->first_chunk + i;
     rag_buf_clear(&value);
-    rag_kb__encode_chunk(&(rag_kb__chunk){out->content, chunk->start, chunk->end, chunk->metadata}, &value);
+    rag_kb__encode_chunk(&(rag_kb__chunk){out->content, chunk->span.start, chunk->span.end, chunk->metadata}, &value);
     rag_kb__key_u32(&key, kb->id, ordinal);
     RAG_TRY_OUT(put_row(txn, RAG_CF_CHUNK, &key, &value, err));
     if (chunk->vector == NULL) continue;
@@ -117,42 +121,105 @@ out:
   return status;
 }
 
-// What searches will need of the call's new chunks, in memory: the last step that can fail, so that a failed call leaves
-// no rows under numbers that will be given out again. They are written before the version that reaches them is published.
+// What searches will need of the call's new chunks and revisions, in memory: the last step that can fail. Rows are
+// written before the version that reaches them is published. A call that fails half-way leaves rows that no version
+// reaches, under numbers that will be given out again: so where a row is there already, it is such a one, and goes.
+typedef struct new_rows {
+  uint32_t *ordinals; // of vectors
+  float *vectors;
+  uint32_t vector_count;
+  rag_lexical_chunk *words;
+  uint32_t word_count;
+  rag_kb__fields_row *fields;
+  uint32_t field_count;
+} new_rows;
+
+static rag_status collect_rows(rag_kb__put_op *op, new_rows *out, rag_error *err) {
+  rag_kb *kb = op->op.kb;
+  size_t chunks = 0, documents = op->put->document_count;
+  for (uint32_t d = 0; d < documents; d++)
+    if (op->documents[d].new_content != 0) chunks += op->documents[d].chunk_count;
+  *out = (new_rows){.ordinals = rag_arena_calloc(op->arena, chunks + 1, sizeof *out->ordinals),
+                    .vectors = rag_arena_alloc(op->arena, (chunks + 1) * kb->dimension * sizeof *out->vectors),
+                    .words = rag_arena_alloc(op->arena, (chunks + 1) * sizeof *out->words),
+                    .fields = rag_arena_alloc(op->arena, (documents + 1) * sizeof *out->fields)};
+  if (out->ordinals == NULL || out->vectors == NULL || out->words == NULL || out->fields == NULL)
+    return rag_fail_no_memory(err, chunks * kb->dimension * sizeof *out->vectors);
+  for (uint32_t d = 0; d < documents; d++) {
+    const rag_kb__prepared *document = &op->documents[d];
+    if (document->new_revision)
+      out->fields[out->field_count++] = (rag_kb__fields_row){document->set.revision, document->input->metadata};
+    for (uint32_t i = 0; document->new_content != 0 && i < document->chunk_count; i++) {
+      uint32_t ordinal = document->new_first_chunk + i;
+      rag_lexical_chunk *words = &out->words[out->word_count++];
+      *words = document->words[i];
+      words->ordinal = ordinal;
+      if (document->chunks[i].vector == NULL) continue;
+      memcpy(out->vectors + (size_t)out->vector_count * kb->dimension, document->chunks[i].vector,
+             kb->dimension * sizeof *out->vectors);
+      out->ordinals[out->vector_count++] = ordinal;
+    }
+  }
+  return RAG_OK;
+}
+
+static rag_status set_tables(rag_kb__put_op *op, rag_error *err) {
+  rag_kb__tables *tables = &op->op.kb->tables;
+  for (uint32_t d = 0; d < op->put->document_count; d++) {
+    const rag_kb__prepared *document = &op->documents[d];
+    const rag_kb__document_entry *set = &document->set;
+    if (set->revision == 0) continue;
+    RAG_TRY(rag_kb__tables_set_revision(tables, set->revision,
+                                        (rag_kb__revision_row){set->content, set->first_chunk, set->chunk_count}, err));
+    for (uint32_t i = 0; document->new_content != 0 && i < document->chunk_count; i++) {
+      rag_span span = document->chunks[i].span;
+      RAG_TRY(rag_kb__tables_set_chunk(tables, document->new_first_chunk + i,
+                                       (rag_kb__chunk_row){document->new_content, span.start, span.end}, err));
+    }
+  }
+  return RAG_OK;
+}
+
+static rag_status range_of(uint32_t first, uint32_t last, rag_bitmap **out, rag_error *err) {
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
+  if (edit == NULL) return rag_fail_no_memory(err, 0);
+  rag_status status = rag_bitmap_edit_add_range(edit, first, last - first + 1);
+  if (status == RAG_OK) status = rag_bitmap_edit_finish(edit, out);
+  else rag_bitmap_edit_destroy(edit);
+  return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
+}
+
+// One index's append: again without what a failed call has left.
+static rag_status append_rows(rag_kb *kb, int which, const new_rows *rows, rag_error *err) {
+  uint32_t first = which == 0 ? rows->ordinals[0] : which == 1 ? rows->words[0].ordinal : rows->fields[0].revision;
+  uint32_t last = which == 0   ? rows->ordinals[rows->vector_count - 1]
+                  : which == 1 ? rows->words[rows->word_count - 1].ordinal
+                               : rows->fields[rows->field_count - 1].revision;
+  for (bool again = false;; again = true) {
+    rag_bitmap *stale = NULL;
+    rag_status status = which == 0 ? rag_index_append(kb->index, rows->ordinals, rows->vector_count, rows->vectors, err)
+                        : which == 1 ? rag_lexical_append(kb->lexical, rows->words, rows->word_count, err)
+                                     : rag_kb__fields_append(kb->fields, rows->field_count, rows->fields, err);
+    if (status != RAG_ALREADY_EXISTS || again) return status;
+    RAG_TRY(range_of(first, last, &stale, err));
+    status = which == 0   ? rag_index_remove(kb->index, stale, err)
+             : which == 1 ? rag_lexical_remove(kb->lexical, stale, err)
+                          : rag_fields_remove(kb->fields, stale, err);
+    rag_ref_drop(stale);
+    RAG_TRY(status);
+  }
+}
+
 static rag_status add_rows(rag_kb__op *base, rag_error *err) {
   rag_kb__put_op *op = (rag_kb__put_op *)base;
   rag_kb *kb = base->kb;
-  size_t chunks = 0;
-  for (uint32_t d = 0; d < op->put->document_count; d++) {
-    const rag_kb__prepared *document = &op->documents[d];
-    if (document->new_content != 0) chunks += document->chunk_count;
-    if (document->set_revision == 0) continue;
-    pthread_mutex_lock(&kb->index_lock);
-    rag_status set = rag_kb__tables_set_revision(&kb->tables, document->set_content, document->set_revision, err);
-    pthread_mutex_unlock(&kb->index_lock);
-    RAG_TRY(set);
-  }
-  if (chunks == 0) return RAG_OK;
-  uint32_t *ordinals = rag_arena_calloc(op->arena, chunks, sizeof *ordinals);
-  float *rows = rag_arena_alloc(op->arena, chunks * kb->dimension * sizeof *rows);
-  if (ordinals == NULL || rows == NULL) return rag_fail_no_memory(err, chunks * kb->dimension * sizeof *rows);
-  uint32_t row_count = 0;
-  rag_status status = RAG_OK;
+  new_rows rows;
+  RAG_TRY(collect_rows(op, &rows, err));
   pthread_mutex_lock(&kb->index_lock);
-  for (uint32_t d = 0; d < op->put->document_count; d++) {
-    const rag_kb__prepared *document = &op->documents[d];
-    if (document->new_content == 0) continue;
-    for (uint32_t i = 0; status == RAG_OK && i < document->chunk_count; i++) {
-      const rag_kb__prepared_chunk *chunk = &document->chunks[i];
-      uint32_t ordinal = document->new_first_chunk + i;
-      status = rag_kb__tables_set_chunk(&kb->tables, ordinal,
-                                        (rag_kb__chunk_row){document->new_content, chunk->start, chunk->end}, err);
-      if (chunk->vector == NULL) continue;
-      memcpy(rows + (size_t)row_count * kb->dimension, chunk->vector, kb->dimension * sizeof *rows);
-      ordinals[row_count++] = ordinal;
-    }
-  }
-  if (status == RAG_OK && row_count > 0) status = rag_index_append(kb->index, ordinals, row_count, rows, err);
+  rag_status status = set_tables(op, err);
+  if (status == RAG_OK && rows.vector_count > 0) status = append_rows(kb, 0, &rows, err);
+  if (status == RAG_OK && rows.word_count > 0) status = append_rows(kb, 1, &rows, err);
+  if (status == RAG_OK && rows.field_count > 0) status = append_rows(kb, 2, &rows, err);
   pthread_mutex_unlock(&kb->index_lock);
   return status;
 }
@@ -193,7 +260,9 @@ static rag_status put_revision(rag_kb__op *op, rag_txn *txn, const rag_document_
 
 static rag_status put_one(rag_kb__put_op *op, rag_txn *txn, const rag_version *head, bool fresh,
                           rag_kb__prepared *document, edits *e, rag_error *err) {
-  document->new_content = document->set_revision = 0;
+  document->new_content = 0;
+  document->set = (rag_kb__document_entry){0};
+  document->new_revision = false;
   rag_write_result *result = &op->op.result;
   if (!fresh) RAG_TRY(rag_kb__put_look_up(op, txn, head->revisions, document, err));
   const rag_kb__document_entry *live = &document->live;
@@ -216,9 +285,9 @@ static rag_status put_one(rag_kb__put_op *op, rag_txn *txn, const rag_version *h
     entry.content_digest = document->content_digest;
     entry.state_digest = document->state_digest;
     RAG_TRY(put_revision(&op->op, txn, document->input, &entry, err));
+    document->new_revision = true;
   }
-  document->set_content = entry.content;
-  document->set_revision = entry.revision;
+  document->set = entry;
   RAG_TRY(edits_add(e, entry.revision, entry.first_chunk, entry.chunk_count, err));
   if (live->revision != 0) {
     RAG_TRY(edits_remove(e, live->revision, live->first_chunk, live->chunk_count, err));
@@ -289,7 +358,7 @@ static int compare_u32(const void *a, const void *b) {
 // What this call would do to a document that differs from the parent: name it, or prune it where it is still there.
 static bool touches(const rag_kb__put_op *op, const rag_diff_entry *entry) {
   if (rag_kb__put_names(op, rag_slice_str(entry->id))) return true;
-  if (entry->to_revision == 0 || op->put->prune == RAG_PRUNE_NONE) return false;
+  if (entry->to_revision == 0) return false;
   return op->put->prune == RAG_PRUNE_ALL ||
          (op->prune_count > 0 && bsearch(&entry->to_revision, op->prune_revisions, op->prune_count,
                                          sizeof *op->prune_revisions, compare_u32) != NULL); // found in order
@@ -326,12 +395,17 @@ static rag_status put_plan(rag_kb__op *base, rag_txn *txn, rag_error *err) {
   edits e = {0};
   bool fresh = kb->pending == op->seen; // nothing was committed to the kb since prepare looked
   base->result = (rag_write_result){.chunks_embedded = op->embedded, .chunks_reused = op->reused};
+  if (op->config->config.generation != kb->config_generation) { // cut and analysed by settings that are no more
+    op->retry = op->other_settings = true;
+    return rag_fail(err, RAG_ABORTED, "the settings of knowledge base '%s' keep changing; retry", kb->name);
+  }
   RAG_TRY(rag_kb__find_branch(kb, base->view, base->write->branch, &branch, err));
   RAG_TRY(rag_kb__head(kb, txn, base->view, branch, &head, err));
   rag_status status = RAG_OK;
-  if (op->put->prune == RAG_PRUNE_SOURCE && head->commit != op->seen_head->commit) {
+  bool gathered = op->put->prune == RAG_PRUNE_SOURCE || op->put->delete_filter != NULL;
+  if (gathered && head->commit != op->seen_head->commit) {
     op->retry = true;
-    status = rag_fail(err, RAG_ABORTED, "the branch kept moving while the documents of a source were gathered; retry");
+    status = rag_fail(err, RAG_ABORTED, "the branch kept moving while the documents to delete were gathered; retry");
     goto out;
   }
   RAG_TRY_OUT(check_parent(op, txn, head, err));
@@ -391,10 +465,14 @@ rag_status rag_kb_put(rag_kb *kb, const rag_write *write, const rag_put *put, ra
   }
   op.arena = rag_arena_create(0);
   if (op.arena == NULL) return rag_fail_no_memory(err, 0);
-  op.config = rag_kb__config(kb);
   // A retry is needed only when gc or another writer crossed this call; each round looks at the newest state.
   for (int round = 0; round < 10; round++) {
-    op.retry = false;
+    if (op.config == NULL || op.other_settings) {
+      rag_ref_drop(op.config);
+      op.config = rag_kb__config(kb);
+      op.documents = NULL; // from the start
+    }
+    op.retry = op.other_settings = false;
     RAG_TRY_OUT(rag_kb__put_prepare(&op, err));
     status = rag_kb__run(&op.op, err);
     if (status != RAG_ABORTED || !op.retry) break;
@@ -419,9 +497,15 @@ typedef struct metadata_op {
 
 static rag_status metadata_finish(rag_kb__op *base, rag_error *err) {
   metadata_op *op = (metadata_op *)base;
-  pthread_mutex_lock(&base->kb->index_lock);
-  rag_status status = rag_kb__tables_set_revision(&base->kb->tables, op->entry.content, op->entry.revision, err);
-  pthread_mutex_unlock(&base->kb->index_lock);
+  rag_kb *kb = base->kb;
+  const rag_kb__document_entry *entry = &op->entry;
+  rag_kb__fields_row row = {entry->revision, op->metadata};
+  pthread_mutex_lock(&kb->index_lock);
+  rag_status status =
+      rag_kb__tables_set_revision(&kb->tables, entry->revision,
+                                  (rag_kb__revision_row){entry->content, entry->first_chunk, entry->chunk_count}, err);
+  if (status == RAG_OK) status = append_rows(kb, 2, &(new_rows){.fields = &row, .field_count = 1}, err);
+  pthread_mutex_unlock(&kb->index_lock);
   return status;
 }
 

@@ -3,10 +3,10 @@
 #ifndef RAGD_KB_PUT_INTERNAL_H
 #define RAGD_KB_PUT_INTERNAL_H
 
-#include "kb/kb_internal.h"
+#include "kb/words_internal.h"
 
 typedef struct rag_kb__prepared_chunk {
-  uint32_t start, end; // in body
+  rag_span span; // in body
   rag_slice metadata;
   rag_digest text_digest;
   float *vector; // dimension floats in the op's arena, or NULL: this chunk has none
@@ -20,8 +20,10 @@ typedef struct rag_kb__prepared {
   rag_kb__prepared_chunk *chunks; // NULL while not cut (the content is thought to be stored already)
   uint32_t chunk_count;
   bool cut;
+  rag_lexical_chunk *words;              // of each chunk, once cut; their ordinals are given out by this call's plan
   uint32_t new_content, new_first_chunk; // given out by this call's plan; 0: none
-  uint32_t set_content, set_revision;    // alive after this call; 0: unchanged
+  rag_kb__document_entry set;            // alive after this call; revision 0: unchanged
+  bool new_revision;                     // its revision is made by this call
   // What was found in the store when prepared; valid in apply while kb->pending is the view that was looked at.
   bool looked_up;
   rag_kb__document_entry live;  // revision 0: not there
@@ -38,13 +40,14 @@ typedef struct rag_kb__put_op {
   rag_kb__view *seen; // the view that was looked at; a reference
   uint32_t *ids;      // open-addressing table of ids: 1 + index of document, or ~index of a deletion
   uint32_t ids_capacity;
-  uint32_t *prune_revisions; // for prune by source: revisions to go, found in `seen`
-  uint32_t prune_count;
+  uint32_t *prune_revisions; // for prune by source and deletion by filter: revisions to go, found in `seen`; ascending
+  uint32_t prune_count, prune_capacity;
   rag_version *seen_head;
   uint32_t expect_parent; // 0: none
   rag_strings *conflicts;
-  bool retry;   // apply found that more must be cut or looked up: prepare again
-  bool cut_all; // second try: do not rely on stored contents
+  bool retry;          // apply found that more must be cut or looked up: prepare again
+  bool cut_all;        // second try: do not rely on stored contents
+  bool other_settings; // apply found other settings of the kb: prepare from the start
   uint64_t embedded, reused;
 } rag_kb__put_op;
 

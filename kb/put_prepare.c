@@ -7,9 +7,11 @@
 //   state:   content, metadata, source URI, effective time. Equal state is the same revision: an unchanged document.
 //   The source's modification time is in neither: a touched but equal file is unchanged.
 #include "kb/chunk_internal.h"
+#include "kb/filters/survivors.h"
 #include "kb/put_internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define EMBED_BATCH 256u
 // Bytes of a document's text that are searched for its own chunks. 65,536 chunks that are not in a text of 16 MiB would
@@ -90,6 +92,17 @@ static rag_status check_chunks(const rag_kb *kb, const rag_document_input *in, s
   return RAG_OK;
 }
 
+static rag_status check_language(const rag_kb *kb, const rag_document_input *in, size_t index, rag_error *err) {
+  char field[RAG_ERROR_FIELD_MAX];
+  rag_kb__analyzer *analyzer = NULL;
+  if (in->language.size == 0) return RAG_OK;
+  rag_status status = rag_kbs__analyzer_take(kb->kbs, in->language, &analyzer, err);
+  rag_kbs__analyzer_give(kb->kbs, analyzer);
+  if (status != RAG_INVALID_ARGUMENT || err == NULL) return status;
+  snprintf(field, sizeof field, "documents[%zu].language", index);
+  return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s: %s", field, err->message);
+}
+
 static rag_status check_document(const rag_kb *kb, const rag_document_input *in, size_t index, rag_error *err) {
   char field[RAG_ERROR_FIELD_MAX];
   snprintf(field, sizeof field, "documents[%zu].id", index);
@@ -107,6 +120,7 @@ static rag_status check_document(const rag_kb *kb, const rag_document_input *in,
   RAG_TRY(check_utf8(in->title, index, "title", err));
   RAG_TRY(check_utf8(in->metadata, index, "metadata", err));
   RAG_TRY(check_utf8(in->source_uri, index, "source_uri", err));
+  RAG_TRY(check_language(kb, in, index, err));
   if (!rag_kb__metadata_plausible(in->metadata)) {
     snprintf(field, sizeof field, "documents[%zu].metadata", index);
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object", field);
@@ -213,6 +227,7 @@ static void identify(const rag_kb__put_op *op, rag_kb__prepared *document) {
     digest_u64(&state, chunking->max_tokens);
     digest_u64(&state, chunking->overlap_tokens);
   }
+  if (in->language.size > 0) rag_digest_update_bytes(&state, in->language); // not given: as it was before it could be
   document->content_digest = rag_digest_final(&state);
   document->state_digest = rag_kb__state_digest(&document->content_digest, in);
 }
@@ -257,8 +272,7 @@ static rag_status cut_text(rag_kb__put_op *op, rag_kb__prepared *document, uint3
   }
   document->chunks = rag_arena_calloc(op->arena, (size_t)count + 1, sizeof *document->chunks);
   if (document->chunks != NULL)
-    for (uint32_t i = 0; i < count; i++)
-      document->chunks[i] = (rag_kb__prepared_chunk){.start = spans[i].start, .end = spans[i].end};
+    for (uint32_t i = 0; i < count; i++) document->chunks[i] = (rag_kb__prepared_chunk){.span = spans[i]};
   document->chunk_count = count;
   rag_free(spans);
   return document->chunks ? RAG_OK : rag_fail_no_memory(err, count * sizeof *document->chunks);
@@ -299,18 +313,18 @@ static rag_status take_chunks(rag_kb__put_op *op, rag_kb__prepared *document, ra
       scan_left -= found != NULL ? (size_t)(found - in->text.data) - from : in->text.size - from;
     }
     if (found != NULL) {
-      out->start = (uint32_t)(found - in->text.data);
-      from = out->start + 1; // chunks may overlap, but go forward
+      out->span.start = (uint32_t)(found - in->text.data);
+      from = out->span.start + 1; // chunks may overlap, but go forward
     } else if (chunk->text.size > 0) {
       if (join && size > 0) {
         memcpy(body + size, "\n\n", 2);
         size += 2;
       }
-      out->start = (uint32_t)size;
+      out->span.start = (uint32_t)size;
       memcpy(body + size, chunk->text.data, chunk->text.size);
       size += chunk->text.size;
     }
-    out->end = out->start + (uint32_t)chunk->text.size;
+    out->span.end = out->span.start + (uint32_t)chunk->text.size;
     if (chunk->vector != NULL) RAG_TRY(copy_vector(op, chunk->vector, &out->vector, err));
   }
   document->chunk_count = in->chunk_count;
@@ -324,7 +338,7 @@ static rag_status check_embeddable(const rag_kb__put_op *op, const rag_kb__prepa
                                    rag_error *err) {
   if (op->op.kb->embedder == NULL) return RAG_OK;
   for (uint32_t i = 0; i < document->chunk_count; i++) {
-    size_t size = document->chunks[i].end - document->chunks[i].start;
+    size_t size = document->chunks[i].span.end - document->chunks[i].span.start;
     if (size <= RAG_EMBED_TEXT_BYTES_MAX) continue;
     char field[RAG_ERROR_FIELD_MAX];
     if (document->input->chunk_count > 0) snprintf(field, sizeof field, "documents[%u].chunks[%u].text", index, i);
@@ -345,16 +359,36 @@ static rag_status cut_document(rag_kb__put_op *op, rag_kb__prepared *document, u
   if (in->vector != NULL) { // the whole document is one chunk
     document->chunks = rag_arena_calloc(op->arena, 1, sizeof *document->chunks);
     if (document->chunks == NULL) return rag_fail_no_memory(err, sizeof *document->chunks);
-    document->chunks[0].end = (uint32_t)in->text.size;
+    document->chunks[0].span.end = (uint32_t)in->text.size;
     document->chunk_count = 1;
     return copy_vector(op, in->vector, &document->chunks[0].vector, err);
   }
   return cut_text(op, document, index, err);
 }
 
+// The words of a document's chunks, for the lexical index.
+static rag_status take_words(rag_kb__put_op *op, rag_kb__prepared *document, uint32_t index, rag_error *err) {
+  const rag_document_input *in = document->input;
+  rag_kb__analyzer *analyzer = NULL;
+  document->words = rag_arena_calloc(op->arena, (size_t)document->chunk_count + 1, sizeof *document->words);
+  if (document->words == NULL) return rag_fail_no_memory(err, document->chunk_count * sizeof *document->words);
+  RAG_TRY(rag_kb__analyzer_for(op->op.kb, in->language, rag_slice_str(op->config->config.language), &analyzer, err));
+  rag_status status =
+      rag_kb__words_of(rag_kb__analyzer_rules(analyzer), in->title, document->body, &document->chunks->span,
+                       document->chunk_count, sizeof *document->chunks, 0, op->arena, document->words, err);
+  rag_kbs__analyzer_give(op->op.kb->kbs, analyzer);
+  if (status == RAG_INVALID_ARGUMENT && err != NULL) {
+    char field[RAG_ERROR_FIELD_MAX];
+    snprintf(field, sizeof field, "documents[%u].text", index);
+    return rag_fail_field(err, status, field, "%s: %s", field, err->message);
+  }
+  return status;
+}
+
 static rag_status cut(rag_kb__put_op *op, rag_kb__prepared *document, uint32_t index, rag_error *err) {
   RAG_TRY(cut_document(op, document, index, err));
-  return check_embeddable(op, document, index, err);
+  RAG_TRY(check_embeddable(op, document, index, err));
+  return take_words(op, document, index, err);
 }
 
 // ---------------------------------------------------------------------------------------------- embedding
@@ -449,8 +483,8 @@ static rag_status embed(rag_kb__put_op *op, rag_error *err) {
     for (uint32_t c = 0; document->cut && c < document->chunk_count; c++) {
       rag_kb__prepared_chunk *chunk = &document->chunks[c];
       if (chunk->vector != NULL) continue;
-      items[count++] =
-          (pending_chunk){chunk, rag_slice_of(document->body.data + chunk->start, chunk->end - chunk->start)};
+      items[count++] = (pending_chunk){
+          chunk, rag_slice_of(document->body.data + chunk->span.start, chunk->span.end - chunk->span.start)};
       if (count < EMBED_BATCH) continue;
       RAG_TRY(embed_batch(op, items, count, err));
       count = 0;
@@ -484,14 +518,31 @@ static rag_status index_sources(rag_kb__put_op *op, source_set *out, rag_error *
   return RAG_OK;
 }
 
+static rag_status add_pruned(rag_kb__put_op *op, uint32_t revision, rag_error *err) {
+  if (op->prune_count == op->prune_capacity) {
+    uint32_t capacity = op->prune_capacity ? op->prune_capacity * 2 : 64;
+    uint32_t *grown = rag_arena_calloc(op->arena, capacity, sizeof *grown);
+    if (grown == NULL) return rag_fail_no_memory(err, capacity * sizeof *grown);
+    if (op->prune_count > 0) memcpy(grown, op->prune_revisions, op->prune_count * sizeof *grown);
+    op->prune_revisions = grown;
+    op->prune_capacity = capacity;
+  }
+  op->prune_revisions[op->prune_count++] = revision;
+  return RAG_OK;
+}
+
+static int compare_u32(const void *a, const void *b) {
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
 // Live documents that name a source of this call and are not in it. Reads every live revision: the price of a prune by
 // source is the size of the version.
 static rag_status find_pruned(rag_kb__put_op *op, rag_error *err) {
   rag_kb *kb = op->op.kb;
-  uint32_t capacity = 0, revision = 0;
+  uint32_t revision = 0;
   source_set sources;
   RAG_TRY(index_sources(op, &sources, err));
-  op->prune_count = 0;
   while (revision < UINT32_MAX && rag_bitmap_next(op->seen_head->revisions, revision + 1, &revision)) {
     rag_kb__revision record;
     rag_value pin = {0};
@@ -500,16 +551,36 @@ static rag_status find_pruned(rag_kb__put_op *op, rag_error *err) {
                 !rag_kb__put_names(op, record.id);
     rag_value_free(&pin);
     if (!gone) continue;
-    if (op->prune_count == capacity) {
-      capacity = capacity ? capacity * 2 : 64;
-      uint32_t *grown = rag_arena_calloc(op->arena, capacity, sizeof *grown);
-      if (grown == NULL) return rag_fail_no_memory(err, capacity * sizeof *grown);
-      if (op->prune_count > 0) memcpy(grown, op->prune_revisions, op->prune_count * sizeof *grown);
-      op->prune_revisions = grown;
-    }
-    op->prune_revisions[op->prune_count++] = revision;
+    RAG_TRY(add_pruned(op, revision, err));
   }
   return RAG_OK;
+}
+
+// ---------------------------------------------------------------------------------------------- deleting by filter
+
+// What passes at the branch's head and is not put or deleted by this call anyway.
+static rag_status find_filtered(rag_kb__put_op *op, rag_error *err) {
+  rag_kb__survivors *survivors = NULL;
+  bool cached;
+  uint32_t revision = 0;
+  RAG_TRY(rag_kb__survivors_of(op->op.kb, op->seen_head, op->put->delete_filter, false, 0, &survivors, &cached, err));
+  rag_status status = RAG_OK;
+  uint32_t pruned = op->prune_count; // ascending, and those that pass too are in it once
+  for (uint32_t at = 0; revision < UINT32_MAX && rag_bitmap_next(survivors->documents, revision + 1, &revision);) {
+    while (at < pruned && op->prune_revisions[at] < revision) at++;
+    if (at < pruned && op->prune_revisions[at] == revision) continue;
+    rag_kb__revision record;
+    rag_value pin = {0};
+    RAG_TRY_OUT(rag_kb__get_revision(op->op.kb, NULL, revision, &record, &pin, err));
+    bool named = rag_kb__put_names(op, record.id);
+    rag_value_free(&pin);
+    if (!named) RAG_TRY_OUT(add_pruned(op, revision, err));
+  }
+  if (op->prune_count > pruned && pruned > 0)
+    qsort(op->prune_revisions, op->prune_count, sizeof *op->prune_revisions, compare_u32);
+out:
+  rag_ref_drop(survivors);
+  return status;
 }
 
 // ---------------------------------------------------------------------------------------------- all of it
@@ -560,6 +631,8 @@ rag_status rag_kb__put_prepare(rag_kb__put_op *op, rag_error *err) {
     if (!document->cut && (op->cut_all || document->same_content.revision == 0)) RAG_TRY(cut(op, document, i, err));
   }
   RAG_TRY(embed(op, err));
+  op->prune_count = 0;
   if (op->put->prune == RAG_PRUNE_SOURCE) RAG_TRY(find_pruned(op, err));
+  if (op->put->delete_filter != NULL) RAG_TRY(find_filtered(op, err));
   return RAG_OK;
 }

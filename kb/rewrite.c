@@ -47,10 +47,13 @@ rag_status rag_kb__rewrite_run(rag_kb__rewrite *rewrite, rag_error *err) {
 }
 
 // The loader's lock keeps a loader out that opened its scan before the rows were deleted and would add them after.
-rag_status rag_kb__forget_vectors(rag_kb *kb, const rag_bitmap *chunks, rag_error *err) {
+rag_status rag_kb__forget_rows(rag_kb *kb, const rag_bitmap *chunks, const rag_bitmap *revisions, rag_error *err) {
+  rag_status status = RAG_OK;
   pthread_mutex_lock(&kb->load_lock);
   pthread_mutex_lock(&kb->index_lock);
-  rag_status status = rag_index_remove(kb->index, chunks, err);
+  if (chunks != NULL) status = rag_index_remove(kb->index, chunks, err);
+  if (status == RAG_OK && chunks != NULL) status = rag_lexical_remove(kb->lexical, chunks, err);
+  if (status == RAG_OK && revisions != NULL) status = rag_fields_remove(kb->fields, revisions, err);
   pthread_mutex_unlock(&kb->index_lock);
   pthread_mutex_unlock(&kb->load_lock);
   return status;

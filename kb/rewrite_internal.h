@@ -18,8 +18,9 @@ struct rag_kb__rewrite {
 };
 RAG_NODISCARD rag_status rag_kb__rewrite_run(rag_kb__rewrite *rewrite, rag_error *err);
 
-// Drops rows of these chunks from memory, after their deletion is durable.
-RAG_NODISCARD rag_status rag_kb__forget_vectors(rag_kb *kb, const rag_bitmap *chunks, rag_error *err);
+// Drops what memory has of these chunks and revisions (each may be NULL), after their deletion is durable.
+RAG_NODISCARD rag_status rag_kb__forget_rows(rag_kb *kb, const rag_bitmap *chunks, const rag_bitmap *revisions,
+                                             rag_error *err);
 
 // The rows of one content as gc and purge delete them: found before or in apply, deleted in apply.
 typedef struct rag_kb__content_rows {

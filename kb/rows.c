@@ -1,5 +1,5 @@
 // Reads of single rows, through a running group's writes where a txn is given; and documents as callers see them.
-#include "kb/kb_internal.h"
+#include "kb/filters/survivors.h"
 
 rag_status rag_kb__get_revision(rag_kb *kb, rag_txn *txn, uint32_t revision, rag_kb__revision *out, rag_value *pin,
                                 rag_error *err) {
@@ -86,6 +86,7 @@ static void fill(rag_document *out, rag_kb__object *object) { // takes over the 
       .id = revision->id,
       .text = object->content.text,
       .title = object->content.title,
+      .language = object->content.language,
       .metadata = revision->metadata,
       .source_uri = revision->source_uri,
       .source_modified_us = revision->source_modified_us,
@@ -122,16 +123,21 @@ rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_docum
   return rag_kb_revision_get(kb, entry.revision, out, err);
 }
 
-rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit, rag_document **out,
-                            uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit, rag_error *err) {
+rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit,
+                            rag_document **out, uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
+                            rag_error *err) {
   rag_version *version = NULL;
-  RAG_UNUSED(filter);
   limit = RAG_MIN(limit, RAG_LIST_LIMIT_MAX);
+  rag_kb__survivors *survivors = NULL;
+  bool cached;
   RAG_TRY(rag_kb_resolve(kb, at, &version, err));
   rag_document *items = rag_calloc((size_t)limit + 1, sizeof *items);
   rag_status status = items == NULL ? rag_fail_no_memory(err, limit * sizeof *items) : RAG_OK;
   uint32_t count = 0, next = 0, revision = after;
-  while (status == RAG_OK && revision < UINT32_MAX && rag_bitmap_next(version->revisions, revision + 1, &revision)) {
+  if (status == RAG_OK && filter != NULL)
+    status = rag_kb__survivors_of(kb, version, filter, false, 0, &survivors, &cached, err);
+  const rag_bitmap *set = survivors ? survivors->documents : version->revisions;
+  while (status == RAG_OK && revision < UINT32_MAX && rag_bitmap_next(set, revision + 1, &revision)) {
     if (count == limit) {
       next = count > 0 ? items[count - 1].revision : after;
       break;
@@ -148,6 +154,7 @@ rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, 
     for (uint32_t i = 0; i < count; i++) rag_document_free(&items[i]);
     rag_free(items);
   }
+  rag_ref_drop(survivors);
   rag_ref_drop(version);
   return status;
 }

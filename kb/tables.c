@@ -14,29 +14,29 @@ static void *directory_create(void) {
 
 rag_status rag_kb__tables_init(rag_kb__tables *tables, rag_error *err) {
   tables->chunks = directory_create();
+  tables->revisions = directory_create();
   tables->last_revision = directory_create();
+  memset(tables->ends, 0, sizeof tables->ends);
   tables->bytes = 0;
-  if (tables->chunks == NULL || tables->last_revision == NULL) {
+  if (tables->chunks == NULL || tables->revisions == NULL || tables->last_revision == NULL) {
     rag_kb__tables_free(tables);
     return rag_fail_no_memory(err, DIRECTORY_BYTES);
   }
   return RAG_OK;
 }
 
+static void directory_free(_Atomic(void *) *directory, size_t end) {
+  if (directory == NULL) return;
+  for (size_t i = 0; i < end; i++) rag_free(atomic_load(&directory[i]));
+  munmap((void *)directory, DIRECTORY_BYTES);
+}
+
 void rag_kb__tables_free(rag_kb__tables *tables) {
-  // Blocks are made from the bottom up, but gc leaves none out and loading may: look through whole pages only where the
-  // directory was touched would need mincore; a scan of 1M pointers is a millisecond and happens once per kb.
-  if (tables->chunks != NULL) {
-    if (tables->bytes > 0)
-      for (size_t i = 0; i < DIRECTORY_ENTRIES; i++) rag_free(atomic_load(&tables->chunks[i]));
-    munmap(tables->chunks, DIRECTORY_BYTES);
-  }
-  if (tables->last_revision != NULL) {
-    if (tables->bytes > 0)
-      for (size_t i = 0; i < DIRECTORY_ENTRIES; i++) rag_free((void *)atomic_load(&tables->last_revision[i]));
-    munmap(tables->last_revision, DIRECTORY_BYTES);
-  }
+  directory_free((_Atomic(void *) *)tables->chunks, tables->ends[0]);
+  directory_free((_Atomic(void *) *)tables->revisions, tables->ends[1]);
+  directory_free((_Atomic(void *) *)tables->last_revision, tables->ends[2]);
   tables->chunks = NULL;
+  tables->revisions = NULL;
   tables->last_revision = NULL;
 }
 
@@ -48,6 +48,7 @@ rag_status rag_kb__tables_set_chunk(rag_kb__tables *tables, uint32_t chunk, rag_
     block = rag_calloc(1, bytes);
     if (block == NULL) return rag_fail_no_memory(err, bytes);
     atomic_store_explicit(&tables->chunks[at], block, memory_order_release);
+    tables->ends[0] = RAG_MAX(tables->ends[0], at + 1);
     atomic_fetch_add_explicit(&tables->bytes, bytes, memory_order_relaxed);
   }
   block[chunk % RAG_KB__TABLE_BLOCK] = row;
@@ -62,7 +63,7 @@ bool rag_kb__tables_chunk(const rag_kb__tables *tables, uint32_t chunk, rag_kb__
   return out->content != 0;
 }
 
-rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t content, uint32_t revision, rag_error *err) {
+static rag_status raise_newest(rag_kb__tables *tables, uint32_t content, uint32_t revision, rag_error *err) {
   size_t at = content / RAG_KB__TABLE_BLOCK;
   _Atomic uint32_t *block = atomic_load_explicit(&tables->last_revision[at], memory_order_acquire);
   if (block == NULL) {
@@ -70,6 +71,7 @@ rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t content,
     block = rag_calloc(1, bytes);
     if (block == NULL) return rag_fail_no_memory(err, bytes);
     atomic_store_explicit(&tables->last_revision[at], block, memory_order_release);
+    tables->ends[2] = RAG_MAX(tables->ends[2], at + 1);
     atomic_fetch_add_explicit(&tables->bytes, bytes, memory_order_relaxed);
   }
   _Atomic uint32_t *slot = &block[content % RAG_KB__TABLE_BLOCK];
@@ -78,8 +80,103 @@ rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t content,
   return RAG_OK;
 }
 
-uint32_t rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t content) {
+rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row row,
+                                       rag_error *err) {
+  size_t at = revision / RAG_KB__TABLE_BLOCK;
+  rag_kb__revision_row *block = atomic_load_explicit(&tables->revisions[at], memory_order_acquire);
+  if (block == NULL) {
+    size_t bytes = RAG_KB__TABLE_BLOCK * sizeof *block;
+    block = rag_calloc(1, bytes);
+    if (block == NULL) return rag_fail_no_memory(err, bytes);
+    atomic_store_explicit(&tables->revisions[at], block, memory_order_release);
+    tables->ends[1] = RAG_MAX(tables->ends[1], at + 1);
+    atomic_fetch_add_explicit(&tables->bytes, bytes, memory_order_relaxed);
+  }
+  rag_kb__revision_row *slot = &block[revision % RAG_KB__TABLE_BLOCK];
+  // A revision that comes back to life is told again while searches read it: it says what it said. What a write left that
+  // failed is not reachable, and replaced when its number is given again.
+  if (slot->content != row.content || slot->first_chunk != row.first_chunk || slot->chunk_count != row.chunk_count)
+    *slot = row;
+  return raise_newest(tables, row.content, revision, err);
+}
+
+bool rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row *out) {
+  const rag_kb__revision_row *block =
+      atomic_load_explicit(&tables->revisions[revision / RAG_KB__TABLE_BLOCK], memory_order_acquire);
+  if (block == NULL) return false;
+  *out = block[revision % RAG_KB__TABLE_BLOCK];
+  return out->content != 0;
+}
+
+uint32_t rag_kb__tables_newest(const rag_kb__tables *tables, uint32_t content) {
   _Atomic uint32_t *block =
       atomic_load_explicit(&tables->last_revision[content / RAG_KB__TABLE_BLOCK], memory_order_acquire);
   return block ? atomic_load_explicit(&block[content % RAG_KB__TABLE_BLOCK], memory_order_relaxed) : 0;
+}
+
+// ---------------------------------------------------------------------------------------------- revisions to chunks
+
+// Chunks of one document stand together but documents in any order, so bits are set in blocks of words and the blocks
+// become the bitmap.
+typedef struct chunk_blocks {
+  uint64_t **blocks;
+  uint32_t count;
+} chunk_blocks;
+
+static uint64_t *block_of(chunk_blocks *b, uint32_t block) {
+  if (block >= b->count) {
+    uint32_t count = RAG_MAX(block + 1, b->count * 2);
+    uint64_t **grown = rag_realloc_array(b->blocks, count, sizeof *grown);
+    if (grown == NULL) return NULL;
+    memset(grown + b->count, 0, (count - b->count) * sizeof *grown);
+    b->blocks = grown;
+    b->count = count;
+  }
+  if (b->blocks[block] == NULL) b->blocks[block] = rag_calloc(RAG_BITMAP_BLOCK_WORDS, sizeof(uint64_t));
+  return b->blocks[block];
+}
+
+static bool set_chunks(chunk_blocks *b, uint32_t first, uint32_t count) {
+  while (count > 0) {
+    uint32_t block = first / RAG_BITMAP_BLOCK_BITS, bit = first % RAG_BITMAP_BLOCK_BITS;
+    uint64_t *words = block < b->count && b->blocks[block] ? b->blocks[block] : block_of(b, block);
+    if (words == NULL) return false;
+    uint32_t here = RAG_MIN(count, 64 - bit % 64);
+    words[bit / 64] |= (here == 64 ? ~UINT64_C(0) : (UINT64_C(1) << here) - 1) << (bit % 64);
+    first += here;
+    count -= here;
+  }
+  return true;
+}
+
+rag_status rag_kb__tables_chunks_of(const rag_kb__tables *tables, const rag_bitmap *revisions, rag_bitmap **out,
+                                    rag_error *err) {
+  chunk_blocks b = {0};
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
+  rag_status status = edit == NULL ? RAG_RESOURCE_EXHAUSTED : RAG_OK;
+  for (uint32_t block = 0; status == RAG_OK && block < rag_bitmap_block_count(revisions); block++) {
+    uint32_t set;
+    const uint64_t *words = rag_bitmap_block(revisions, block, &set);
+    for (uint32_t w = 0; words != NULL && set > 0 && w < RAG_BITMAP_BLOCK_WORDS; w++) {
+      for (uint64_t left = words[w]; left != 0; left &= left - 1) {
+        rag_kb__revision_row row;
+        uint32_t revision = block * RAG_BITMAP_BLOCK_BITS + w * 64 + (uint32_t)__builtin_ctzll(left);
+        if (rag_kb__tables_revision(tables, revision, &row) && !set_chunks(&b, row.first_chunk, row.chunk_count)) {
+          status = RAG_RESOURCE_EXHAUSTED;
+          goto out;
+        }
+      }
+    }
+  }
+  for (uint32_t block = 0; status == RAG_OK && block < b.count; block++)
+    if (b.blocks[block] != NULL) status = rag_bitmap_edit_put_block(edit, block, b.blocks[block]);
+  if (status == RAG_OK) {
+    status = rag_bitmap_edit_finish(edit, out);
+    edit = NULL;
+  }
+out:
+  rag_bitmap_edit_destroy(edit);
+  for (uint32_t block = 0; block < b.count; block++) rag_free(b.blocks[block]);
+  rag_free(b.blocks);
+  return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
 }

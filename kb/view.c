@@ -5,7 +5,7 @@
 //  2. A version's sets are what its commit's delta chain gives; a version in the cache equals a fresh materialisation.
 // Threads: views are built by writers only, who are serialised; the version cache has its own lock, held for a scan of a
 // few hundred keys and never while reading the store.
-#include "kb/kb_internal.h"
+#include "kb/words_internal.h"
 
 #include <stdlib.h>
 
@@ -90,6 +90,8 @@ static void version_destroy(rag_ref *ref) {
   rag_version *version = (rag_version *)ref;
   rag_ref_drop(version->revisions);
   rag_ref_drop(version->chunks);
+  rag_ref_drop(atomic_load_explicit(&version->words, memory_order_relaxed));
+  rag_ref_drop(version->words_near);
   rag_free(version);
 }
 
@@ -189,6 +191,7 @@ void rag_kb__version_cache_forget(rag_kbs *kbs, uint32_t kb) {
 void rag_kb__history_close(rag_kb *kb, bool objects) {
   atomic_fetch_add(&kb->history, 1);
   rag_kb__version_cache_forget(kb->kbs, kb->id);
+  rag_kb__survivors_forget(kb->kbs, kb->id);
   if (objects) rag_kb__objects_forget_kb(kb->kbs->objects, kb->id);
 }
 
@@ -333,6 +336,14 @@ static rag_version *view_version(const rag_kb__view *view, uint32_t commit) {
   return NULL;
 }
 
+// An old version is more like a head than like nothing: its words need then count only the difference.
+static void near_a_head(rag_kb *kb, rag_version *version) {
+  rag_kb__view *view = rag_cell_get(&kb->view);
+  int at = rag_kb__view_find_branch(view, rag_slice_str("main"), NULL);
+  if (at >= 0 && view->branches[at].head != NULL) rag_kb__version_near(kb, version, view->branches[at].head);
+  rag_ref_drop(view);
+}
+
 rag_status rag_kb__version(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_version **out, rag_error *err) {
   rag_version *version = NULL;
   if (txn != NULL) { // a running group: heads that are not durable yet stand in the pending view
@@ -350,6 +361,7 @@ rag_status rag_kb__version(rag_kb *kb, rag_txn *txn, uint32_t commit, rag_versio
     rag_status status = materialise(kb, from, commit, &version, err);
     if (from.snapshot != NULL) rag_snapshot_destroy(kb->store, from.snapshot);
     RAG_TRY(status);
+    near_a_head(kb, version);
     // A version made from rows that are not durable yet must not be seen by others, should the group fail.
     if (txn == NULL) rag_kb__version_cache_put(kb, version, mark);
   }

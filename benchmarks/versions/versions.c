@@ -109,7 +109,7 @@ static void add(samples *s, uint64_t ns) {
 }
 
 static uint64_t time_search(rag_kb *kb, const char *at) {
-  rag_search search = {.query = rag_slice_str("durable vector search engine"),
+  rag_search search = {.mode = RAG_SEARCH_VECTOR, .query = rag_slice_str("durable vector search engine"),
                        .k = 10,
                        .at = rag_slice_str(at),
                        .want_text = true,

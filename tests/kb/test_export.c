@@ -244,7 +244,8 @@ static void texts_come_back(void **state) {
   stream s = {.step = 777}, again = {0};
   rag_gc_options options = {.keep_commits = 150};
   uint64_t job = 0;
-  rag_search search = {.query = S("a paragraph about subject s3 and topic t4"),
+  rag_search search = {.mode = RAG_SEARCH_VECTOR,
+                       .query = S("a paragraph about subject s3 and topic t4"),
                        .k = 50,
                        .exact = true,
                        .want_text = true,

@@ -516,7 +516,8 @@ static void check_search(model *m, const char *ref, uint32_t at, const uint32_t 
                                    rag_vector_score(vector, cut->vectors[c], dimension, RAG_METRIC_COSINE)};
   }
   qsort(want, count, sizeof *want, compare_hits);
-  rag_search search = {.query = query_slice,
+  rag_search search = {.mode = RAG_SEARCH_VECTOR,
+                       .query = query_slice,
                        .k = 1 + pick(20),
                        .offset = pick(3) ? 0 : pick(10),
                        .at = S(ref),

@@ -447,7 +447,8 @@ static void own_chunks_with_a_model(void **state) {
   } cases[] = {{"red apples", 0}, {"a summary of it all", 1}, {"blue plums", 2}};
   for (size_t i = 0; i < RAG_COUNT_OF(cases); i++) {
     rag_search_result result = {0};
-    rag_search search = {.query = S(cases[i].query), .k = 4, .want_text = true, .want_metadata = true};
+    rag_search search = {
+        .mode = RAG_SEARCH_VECTOR, .query = S(cases[i].query), .k = 4, .want_text = true, .want_metadata = true};
     OK(rag_kb_search(kb, &search, &result, &err));
     assert_int_equal(result.count, 4);
     rag_hit *hit = &result.hits[0];
@@ -510,7 +511,7 @@ static void client_vectors(void **state) {
     kb_test_reopen(f);
     kb = kb_test_get(f, "vectors");
   }
-  rag_search search = {.query = S("text"), .k = 1};
+  rag_search search = {.mode = RAG_SEARCH_VECTOR, .query = S("text"), .k = 1};
   rag_search_result none = {0};
   FAILS(rag_kb_search(kb, &search, &none, &err), RAG_INVALID_ARGUMENT, "search by vector");
   assert_string_equal(err.field, "query");

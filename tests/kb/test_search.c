@@ -4,6 +4,8 @@
 // opened lazily and eagerly; threads only where a wait is tested.
 #include "kb_test.h"
 
+#include <math.h>
+
 #include <pthread.h>
 #include <time.h>
 
@@ -92,7 +94,8 @@ static void assert_searches(rag_kb *kb, uint64_t head) {
     uint32_t total = oracle(kb, at, query, want, RAG_COUNT_OF(want));
     for (uint32_t variant = 0; variant < 6; variant++) {
       static const uint32_t ks[] = {1, 3, 64, 10000, 63, 100}, offsets[] = {0, 2, 0, 0, 1, 30};
-      rag_search search = {.query = S(query),
+      rag_search search = {.mode = RAG_SEARCH_VECTOR,
+                           .query = S(query),
                            .k = ks[variant],
                            .offset = offsets[variant],
                            .at = S(at),
@@ -206,7 +209,7 @@ static void writes_during_the_load(void **state) {
   scored want[600];
   snprintf(newest, sizeof newest, "c%u", (unsigned)(head + w.written));
   uint32_t total = oracle(w.kb, newest, "while it loads", want, RAG_COUNT_OF(want));
-  rag_search search = {.query = S("while it loads"), .k = 1000};
+  rag_search search = {.mode = RAG_SEARCH_VECTOR, .query = S("while it loads"), .k = 1000};
   rag_search_result r = {0};
   OK(rag_kb_search(w.kb, &search, &r, &err));
   assert_int_equal(r.count, total);
@@ -234,7 +237,8 @@ static void metadata_is_that_of_then(void **state) {
     } cases[] = {
         {"c2", "{\"v\":0}"}, {"c7", "{\"v\":5}"}, {"old", "{\"v\":2}"}, {"main", "{\"v\":1}"}, {"c5", "{\"v\":3}"}};
     for (size_t i = 0; i < RAG_COUNT_OF(cases); i++) {
-      rag_search search = {.query = S("a text"), .k = 1, .at = S(cases[i].at), .want_metadata = true};
+      rag_search search = {
+          .mode = RAG_SEARCH_VECTOR, .query = S("a text"), .k = 1, .at = S(cases[i].at), .want_metadata = true};
       rag_search_result r = {0};
       OK(rag_kb_search(kb, &search, &r, &err));
       assert_int_equal(r.count, 1);
@@ -265,7 +269,8 @@ static void wants_and_refusals(void **state) {
   kb_test_put_input(kb, NULL, &in);
   float v[32] = {1};
   for (unsigned wants = 0; wants < 8; wants++) {
-    rag_search search = {.query = S("a text"),
+    rag_search search = {.mode = RAG_SEARCH_VECTOR,
+                         .query = S("a text"),
                          .k = 5,
                          .want_text = wants & 1,
                          .want_metadata = (wants & 2) != 0,
@@ -298,7 +303,15 @@ static void wants_and_refusals(void **state) {
     const char *field;
   } refusals[] = {
       {{.k = 1}, RAG_INVALID_ARGUMENT, "query"},
-      {{.k = 1, .query = S("x"), .vector = v, .vector_dimension = 32}, RAG_INVALID_ARGUMENT, "vector"},
+      {{.k = 1, .mode = RAG_SEARCH_LEXICAL, .vector = v, .vector_dimension = 32}, RAG_INVALID_ARGUMENT, "query"},
+      {{.k = 1, .mode = RAG_SEARCH_HYBRID, .vector = v, .vector_dimension = 32}, RAG_INVALID_ARGUMENT, "query"},
+      {{.k = 1, .mode = (rag_search_mode)9, .query = S("x")}, RAG_INVALID_ARGUMENT, "mode"},
+      {{.k = 1, .query = S("x"), .language = S("no tag!")}, RAG_INVALID_ARGUMENT, "language"},
+      {{.k = 1, .query = S("x"), .has_min_score = true, .min_score = (float)NAN}, RAG_INVALID_ARGUMENT, "min_score"},
+      {{.k = 1, .query = S("x"), .has_mmr = true, .mmr_lambda = 1.5f}, RAG_INVALID_ARGUMENT, "mmr.lambda"},
+      {{.k = 9, .query = S("x"), .has_mmr = true, .mmr_candidates = 8}, RAG_INVALID_ARGUMENT, "mmr.candidates"},
+      {{.k = 1001, .query = S("x"), .has_mmr = true}, RAG_INVALID_ARGUMENT, "mmr"},
+      {{.k = 1, .query = S("x"), .fusion = {.has_weights = true}}, RAG_INVALID_ARGUMENT, "fusion.weights"},
       {{.k = 0, .query = S("x")}, RAG_INVALID_ARGUMENT, "k"},
       {{.k = 10001, .query = S("x")}, RAG_INVALID_ARGUMENT, "k"},
       {{.k = 10000, .offset = 1, .query = S("x")}, RAG_INVALID_ARGUMENT, "offset"},
@@ -338,7 +351,7 @@ static void min_commit_waits(void **state) {
   rag_error err = {0};
   rag_kb *kb = kb_test_new(f);
   kb_test_put(kb, "a", "a text"); // c2
-  rag_search search = {.query = S("awaited"), .k = 1, .min_commit = 2};
+  rag_search search = {.mode = RAG_SEARCH_VECTOR, .query = S("awaited"), .k = 1, .min_commit = 2};
   rag_search_result r = {0};
   OK(rag_kb_search(kb, &search, &r, &err)); // there already: no wait
   rag_search_result_free(&r);

@@ -142,7 +142,7 @@ static bool check_search(rag_kb *kb, const model *m, uint32_t thread, uint32_t d
                          rag_error *err) {
   char id[64], text[TEXT_BYTES_MAX];
   size_t size = model_text(m, thread, false, doc, version, text);
-  rag_search search = {.query = {text, size}, .k = 10, .exact = true};
+  rag_search search = {.mode = RAG_SEARCH_VECTOR, .query = {text, size}, .k = 10, .exact = true};
   rag_search_result result = {0};
   model_id(thread, false, doc, id);
   if (rag_kb_search(kb, &search, &result, err) != RAG_OK) return false;

@@ -19,12 +19,21 @@
 
 typedef struct rag_api rag_api; // thread-safe
 
+typedef struct rag_audit_options { // api/audit.c
+  const char *path;                // NULL: no audit log
+  uint64_t bytes_max;              // the file is rotated before it passes this
+  uint32_t files_max;              // older files kept: PATH.1 is the newest of them
+  uint32_t queue_bytes_max;        // lines that may wait in memory; once they do, writes are refused
+} rag_audit_options;
+
 typedef struct rag_api_options {
   const char *data_dir;
   rag_store_options store;
   rag_kbs_options kbs;
   unsigned job_threads;   // 0: jobs run in the foreground only (command line)
   const char *backup_dir; // where backups go; NULL: none are made. No request names a path
+  rag_audit_options audit;
+  uint32_t slow_query_ms; // searches that take longer are logged with their plan; 0: none
 } rag_api_options;
 rag_api_options rag_api_options_default(void);
 // Opens the store of data_dir, its jobs, its kbs and its API keys.
@@ -45,6 +54,8 @@ typedef struct rag_api_request { // everything borrowed for the call
   const char *authorization;
   const char *idempotency_key;
   const char *timeout_ms; // connect-timeout-ms, or NULL
+  const char *request_id; // for the logs, or NULL
+  const char *peer;       // the client's address, for the logs, or NULL
   rag_slice body;
   uint64_t deadline_ns; // monotonic; 0: none
   bool trusted;         // in process: no authentication, admin

@@ -66,11 +66,14 @@ typedef enum rag_role {
   RAG_ROLE_WRITE = 2,
   RAG_ROLE_ADMIN = 3
 } rag_role; // pinned
+struct rag_api__key;
 typedef struct rag_api__principal {
   rag_role role;
-  char key_id[24];          // "" when no key is asked for
-  const rag_strings *scope; // kbs it may touch; NULL: all. Borrowed: pinned for the request
-  void *pin;                // rag_ref_drop after the request
+  char key_id[24];                // "" when no key is asked for
+  const rag_strings *scope;       // kbs it may touch; NULL: all. Borrowed: pinned for the request
+  const rag_strings *views;       // feature views likewise
+  const struct rag_api__key *key; // whose limits hold; NULL: nobody's
+  void *pin;                      // rag_ref_drop after the request
 } rag_api__principal;
 typedef struct rag_api__keys rag_api__keys; // keys.c: loaded from the store, lookups lock-free by rag_cell
 
@@ -90,8 +93,16 @@ typedef struct rag_call {
   void *unpin_arg[4];
   bool may_not_wait; // on a network thread: work that takes long sets wants_worker and returns RAG_UNAVAILABLE
   bool wants_worker;
+  // For the audit log and the log of slow searches; borrowed until the call ends.
+  rag_slice kb;                       // that the request names
+  rag_slice commit;                   // that it made
+  uint64_t job;                       // that it started
+  const struct rag_search_plan *plan; // how a search was done
+  unsigned retry_after_s;             // of an error; 0: its code's own
   bool out_of_memory; // a copy into the arena failed (rag_api__text): the answer is RAG_RESOURCE_EXHAUSTED
 } rag_call;
+// How a search was done, for the log of slow ones; copied. Of several in one call, the one that looked at most rows.
+void rag_api__call_plan(rag_call *call, const struct rag_search_plan *plan);
 // The response borrows from something until it is encoded: fn(arg) is called then. At most 4 a call.
 void rag_api__call_defer(rag_call *call, void (*fn)(void *), void *arg);
 
@@ -126,6 +137,8 @@ struct rag_api {
   rag_jobs *jobs;
   rag_kbs *kbs;
   rag_api__keys *keys;
+  struct rag_api__audit *audit; // NULL: none
+  uint64_t slow_query_ns;       // 0: no slow search is logged
   uint64_t started_ns;
   char *data_dir;
   char *backup_dir;      // NULL: none
@@ -141,8 +154,12 @@ RAG_NODISCARD rag_status rag_api__openapi(rag_arena *arena, rag_slice *out, rag_
 // metrics.c: counters and latency histograms by route and status, and gauges of the store and kbs, as Prometheus text.
 void rag_api__metrics_observe(const char *route, int http_status, uint64_t duration_ns);
 RAG_NODISCARD rag_status rag_api__metrics_text(rag_api *api, rag_buf *out, rag_error *err);
-typedef struct rag_api__server_gauges { // http.c sets them
+typedef struct rag_api__server_gauges { // http*.c, dispatch.c and audit.c set them
   _Atomic uint64_t connections, requests_in_flight, pool_queued, rejected_overload, bytes_in, bytes_out;
+  _Atomic uint64_t rejected_wait;  // of rejected_overload: had waited too long
+  _Atomic uint64_t rejected_peer;  // of rejected_overload: connections over an address's share
+  _Atomic uint64_t rejected_limit; // a key's own limits
+  _Atomic uint64_t audit_failing;  // 1: the audit log cannot be written just now
 } rag_api__server_gauges;
 extern rag_api__server_gauges rag_api__server;
 

@@ -7,7 +7,11 @@
 //  2. The role is checked on the route before the body is looked at; a key's kbs on the path's {kb} at the same time,
 //  and
 //     on the decoded request's kb field always, so RPC and REST cannot differ. Lists are filtered by their handlers.
-//  3. What the response borrows from is let go only after it is encoded (rag_api__call_defer).
+//  3. A key's rate is counted once a request, by rag_api_admit, which a door asks before it reads a body; the bytes of a
+//     write are counted when they are there. In process nothing is counted.
+//  4. Every write that ran, and every refusal, has its line in the audit log (audit.c); a write that has no room for one
+//     does not run.
+//  5. What the response borrows from is let go only after it is encoded (rag_api__call_defer).
 //
 // Content types. REST takes application/json and application/x-protobuf (also application/protobuf, application/proto)
 // and answers by Accept, else in the request's type; RPC takes application/json and application/proto and answers in
@@ -23,6 +27,7 @@
 #include <strings.h>
 
 #define TIMEOUT_MS_DIGITS_MAX 10u // of connect-timeout-ms, by Connect
+#define AUDIT_RETRY_AFTER_S 5u
 
 typedef enum format { FORMAT_NONE = 0, FORMAT_JSON = 1, FORMAT_PROTO = 2, FORMAT_OTHER = 3 } format;
 #define TYPE_JSON "application/json"
@@ -144,16 +149,18 @@ static rag_status authorize(rag_api *api, const rag_api_request *request, const 
   *out = (rag_api__principal){.role = RAG_ROLE_NONE};
   if (route->role == RAG_ROLE_NONE) return RAG_OK;
   rag_api__principal principal;
-  RAG_TRY(rag_api__authenticate(api->keys, request->authorization, request->trusted, &principal, err));
-  rag_status status = RAG_OK;
+  rag_status status = rag_api__authenticate(api->keys, request->authorization, request->trusted, &principal, err);
+  memcpy(out->key_id, principal.key_id, sizeof(out->key_id)); // also of a refused one, for the audit log
+  if (status != RAG_OK) return status;
   if (principal.role < route->role)
     RAG_TRY_OUT(rag_fail(err, RAG_PERMISSION_DENIED, "%s needs the role '%s'; the API key '%s' has '%s'", route->name,
                          rag_api__role_name(route->role), principal.key_id, rag_api__role_name(principal.role)));
   for (uint32_t i = 0; principal.scope && i < match->param_count; i++) {
-    if (!rag_slice_equal(match->params[i].name, rag_slice_str("kb"))) continue;
-    rag_slice kb;
-    RAG_TRY_OUT(rag_api__percent_decode(match->params[i].raw, false, match->params[i].name, arena, &kb, err));
-    RAG_TRY_OUT(rag_api__check_kb(&principal, kb, err));
+    bool kb = rag_slice_equal(match->params[i].name, rag_slice_str("kb"));
+    if (!kb && !rag_slice_equal(match->params[i].name, rag_slice_str("view"))) continue;
+    rag_slice name;
+    RAG_TRY_OUT(rag_api__percent_decode(match->params[i].raw, false, match->params[i].name, arena, &name, err));
+    RAG_TRY_OUT(kb ? rag_api__check_kb(&principal, name, err) : rag_api__check_view(&principal, name, err));
   }
   *out = principal;
   return RAG_OK;
@@ -162,23 +169,79 @@ out:
   return status;
 }
 
+static bool is_write(const rag_route *route) {
+  return route->role >= RAG_ROLE_WRITE && strcmp(route->method, "GET") != 0;
+}
+
+// One line where the outcome asks for one. reserved: of a write that had its turn; refused: at the door.
+static void audit(const rag_call *call, const rag_api_request *request, const rag_api_response *out, bool reserved,
+                  bool refused) {
+  if (!call->api->audit) return;
+  rag_api__audit_line line = {.request_id = request->request_id,
+                              .key_id = call->principal.key_id,
+                              .peer = request->peer,
+                              .route = out->route,
+                              .outcome = out->status == RAG_OK ? "ok" : rag_api__code_name(out->status),
+                              .kb = call->kb,
+                              .commit = call->commit,
+                              .job = call->job,
+                              .http_status = out->http_status};
+  refused = refused || out->status == RAG_UNAUTHENTICATED || out->status == RAG_PERMISSION_DENIED;
+  if (reserved || refused) rag_api__audit_write(call->api->audit, &line, reserved);
+}
+
+// The kb of the path, of a request that is refused before it is decoded.
+static void note_path(rag_call *call, const rag_api__match *match, rag_arena *arena) {
+  for (uint32_t i = 0; call->api->audit && i < match->param_count; i++)
+    if (rag_slice_equal(match->params[i].name, rag_slice_str("kb")) &&
+        rag_api__percent_decode(match->params[i].raw, false, match->params[i].name, arena, &call->kb, NULL) != RAG_OK)
+      call->kb = (rag_slice){0};
+}
+
+// Room for the line of a write. *reserved: there is a log, and the line must be written or let go.
+static rag_status audit_begin(rag_call *call, const rag_route *route, bool *reserved, rag_error *err) {
+  if (!call->api->audit || !is_write(route)) return RAG_OK;
+  *reserved = rag_api__audit_reserve(call->api->audit);
+  if (*reserved) return RAG_OK;
+  call->retry_after_s = AUDIT_RETRY_AFTER_S;
+  return rag_fail(err, RAG_UNAVAILABLE,
+                  "the audit log cannot be written, so no write is made; its disk may be full: see the server's log");
+}
+
+static rag_status charge(rag_call *call, uint64_t bytes, rag_error *err) {
+  const rag_api__key *key = call->principal.key;
+  if (!key || bytes == 0) return RAG_OK;
+  rag_status status = rag_api__usage_charge(key, bytes, rag_clock_now_us(), &call->retry_after_s, err);
+  if (status != RAG_OK) atomic_fetch_add_explicit(&rag_api__server.rejected_limit, 1, memory_order_relaxed);
+  return status;
+}
+
 rag_status rag_api_admit(rag_api *api, const rag_api_request *request, rag_arena *arena, rag_api_lane *lane,
                          rag_api_response *out) {
   rag_api__match match;
   rag_error err = {0};
-  rag_api__principal principal;
+  rag_call call = {.api = api};
   rag_api__route_match(request->method, request->target, &match);
   answer_begin(&match, out);
   if (!match.route) {
     answer_no_route(request, &match, arena, out);
     return out->status;
   }
-  rag_status status = authorize(api, request, &match, arena, &principal, &err);
+  rag_status status = authorize(api, request, &match, arena, &call.principal, &err);
+  if (status == RAG_OK && call.principal.key) {
+    status = rag_api__usage_admit(call.principal.key, is_write(match.route), rag_clock_monotonic_ns(),
+                                  rag_clock_now_us(), &call.retry_after_s, &err);
+    if (status != RAG_OK) atomic_fetch_add_explicit(&rag_api__server.rejected_limit, 1, memory_order_relaxed);
+  }
   if (status != RAG_OK) {
     answer_error(&err, (rag_slice){0}, &match, 0, arena, out);
+    if (call.retry_after_s) out->retry_after_s = call.retry_after_s;
+    note_path(&call, &match, arena);
+    audit(&call, request, out, false, true);
+    rag_ref_drop(call.principal.pin);
     return status;
   }
-  rag_ref_drop(principal.pin);
+  rag_ref_drop(call.principal.pin);
   *lane = match.route->lane;
   return RAG_OK;
 }
@@ -326,6 +389,15 @@ void rag_api__call_defer(rag_call *call, void (*fn)(void *), void *arg) {
   call->unpin_arg[i] = arg;
 }
 
+void rag_api__call_plan(rag_call *call, const rag_search_plan *plan) {
+  if (call->api->slow_query_ns == 0) return;
+  if (call->plan && call->plan->vector.candidates >= plan->vector.candidates) return;
+  rag_search_plan *copy = rag_arena_alloc(call->arena, sizeof(*copy));
+  if (!copy) return; // a line of the log less
+  *copy = *plan;
+  call->plan = copy;
+}
+
 static void call_end(rag_call *call) {
   for (size_t i = RAG_COUNT_OF(call->unpin); i-- > 0;)
     if (call->unpin[i]) call->unpin[i](call->unpin_arg[i]);
@@ -351,12 +423,22 @@ static rag_status call_identity(rag_call *call, const rag_api_request *request, 
   return RAG_OK;
 }
 
-static rag_status check_scope(const rag_call *call, const ProtobufCMessage *message, rag_error *err) {
+// The text of a string field; empty where the message has none of that name.
+static bool text_of(const ProtobufCMessage *message, const char *name, rag_slice *out) {
+  const ProtobufCFieldDescriptor *field = rag_api__field_find(message->descriptor, rag_slice_str(name));
+  *out = (rag_slice){0};
+  if (!field || field->type != PROTOBUF_C_TYPE_STRING || field->label == PROTOBUF_C_LABEL_REPEATED) return false;
+  *out = rag_slice_str(*(char *const *)((const char *)message + field->offset));
+  return true;
+}
+
+static rag_status check_scope(rag_call *call, const ProtobufCMessage *message, rag_error *err) {
+  rag_slice view;
+  bool has_kb = text_of(message, "kb", &call->kb);
   if (!call->principal.scope) return RAG_OK;
-  const ProtobufCFieldDescriptor *field = rag_api__field_find(message->descriptor, rag_slice_str("kb"));
-  if (!field) return RAG_OK;
-  const char *kb = *(char *const *)((const char *)message + field->offset);
-  return rag_api__check_kb(&call->principal, rag_slice_str(kb), err);
+  if (has_kb) RAG_TRY(rag_api__check_kb(&call->principal, call->kb, err));
+  if (text_of(message, "view", &view)) RAG_TRY(rag_api__check_view(&call->principal, view, err));
+  return RAG_OK;
 }
 
 static rag_status encode(const ProtobufCMessage *message, format type, bool rpc, rag_arena *arena,
@@ -378,6 +460,16 @@ static rag_status encode(const ProtobufCMessage *message, format type, bool rpc,
   return status;
 }
 
+// What a write did, for the audit log.
+static void note_result(rag_call *call, const ProtobufCMessage *message, const ProtobufCMessage *response) {
+  if (!call->api->audit) return;
+  (void)text_of(response, "commit", &call->commit);
+  const ProtobufCFieldDescriptor *job = rag_api__field_find(response->descriptor, rag_slice_str("job"));
+  if (job && job->type == PROTOBUF_C_TYPE_UINT64)
+    memcpy(&call->job, (const char *)response + job->offset, sizeof(call->job));
+  if (message->descriptor == &ragd__v1__create_kb_request__descriptor) (void)text_of(message, "name", &call->kb);
+}
+
 // Decode, handle, encode. *http_status: an error's, where it is not its code's own.
 static rag_status run_rpc(rag_call *call, const rag_api_request *request, const rag_api__match *match, int *http_status,
                           rag_api_response *out, rag_error *err) {
@@ -395,7 +487,28 @@ static rag_status run_rpc(rag_call *call, const rag_api_request *request, const 
     return rag_fail(err, RAG_DEADLINE_EXCEEDED, "the request's time was over before its turn came");
   RAG_TRY(match->route->handler(call, message, &response, err));
   if (call->out_of_memory) return rag_fail_no_memory(err, 1);
+  note_result(call, message, response);
   return encode(response, answer_type, match->rpc, call->arena, out, err);
+}
+
+// A search that took long, with the numbers of its plan: what it had to look at, and where the time went.
+static void log_slow(const rag_call *call, const rag_api_request *request, const rag_api_response *out,
+                     uint64_t began_ns) {
+  const rag_search_plan *p = call->plan;
+  uint64_t took_ns = rag_clock_monotonic_ns() - began_ns;
+  if (!p || call->api->slow_query_ns == 0 || took_ns < call->api->slow_query_ns) return;
+  rag_log(RAG_LOG_WARN, "search.slow",
+          "took_us=%llu route=%s kb=%.*s request_id=%s key=%s engine=%s candidates=%llu segments=%u selectivity=%.6f "
+          "documents=%llu chunks=%llu chunks_matched=%llu fused=%u filter_us=%llu embed_us=%llu vector_us=%llu "
+          "lexical_us=%llu rank_us=%llu fetch_us=%llu",
+          (unsigned long long)(took_ns / 1000), out->route, shown(call->kb), call->kb.data,
+          request->request_id ? request->request_id : "", call->principal.key_id,
+          p->vector.engine ? p->vector.engine : "none", (unsigned long long)p->vector.candidates, p->vector.segments,
+          p->selectivity, (unsigned long long)p->documents, (unsigned long long)p->chunks,
+          (unsigned long long)p->chunks_matched, p->fused, (unsigned long long)(p->filter_ns / 1000),
+          (unsigned long long)(p->embed_ns / 1000), (unsigned long long)(p->vector_ns / 1000),
+          (unsigned long long)(p->lexical_ns / 1000), (unsigned long long)(p->rank_ns / 1000),
+          (unsigned long long)(p->fetch_ns / 1000));
 }
 
 void rag_api_handle(rag_api *api, const rag_api_request *request, rag_arena *arena, rag_api_response *out) {
@@ -403,14 +516,19 @@ void rag_api_handle(rag_api *api, const rag_api_request *request, rag_arena *are
   rag_error err = {0};
   rag_buf details = {0};
   int http_status = 0;
+  bool reserved = false;
   rag_call call = {.api = api, .arena = arena, .details = &details, .may_not_wait = request->may_not_wait};
+  uint64_t began_ns = api->slow_query_ns ? rag_clock_monotonic_ns() : 0;
   rag_api__route_match(request->method, request->target, &match);
   answer_begin(&match, out);
   if (!match.route) {
     answer_no_route(request, &match, arena, out);
     return;
   }
+  note_path(&call, &match, arena);
   rag_status status = authorize(api, request, &match, arena, &call.principal, &err);
+  if (status == RAG_OK) status = audit_begin(&call, match.route, &reserved, &err);
+  if (status == RAG_OK && is_write(match.route)) status = charge(&call, request->body.size, &err);
   if (status == RAG_OK) status = deadline_of(request, &call.deadline_ns, &err);
   if (status == RAG_OK) status = call_identity(&call, request, &match, &err);
   if (status == RAG_OK) {
@@ -423,8 +541,15 @@ void rag_api_handle(rag_api *api, const rag_api_request *request, rag_arena *are
   } else if (status != RAG_OK) {
     err.status = status;
     answer_error(&err, rag_buf_slice(&details), &match, http_status, arena, out);
+    if (call.retry_after_s) out->retry_after_s = call.retry_after_s;
   } else if (out->http_status == 0) {
     out->http_status = 200;
+  }
+  if (!call.wants_worker) {
+    audit(&call, request, out, reserved, false);
+    log_slow(&call, request, out, began_ns);
+  } else if (reserved) {
+    rag_api__audit_release(api->audit);
   }
   call_end(&call);
 }
@@ -440,16 +565,30 @@ rag_status rag_api__stream_write(rag_api__stream *stream, const char *content_ty
   return stream->write_raw(stream->write_ctx, data.data, data.size, err);
 }
 
+typedef struct charged_body { // of a stream: each part counts for the key's quota when it is there
+  rag_call *call;
+  rag_read_fn read;
+  void *read_ctx;
+} charged_body;
+
+static rag_status charged_read(void *ctx, void *data, size_t size, size_t *out_size, rag_error *err) {
+  charged_body *body = ctx;
+  RAG_TRY(body->read(body->read_ctx, data, size, out_size, err));
+  return charge(body->call, *out_size, err);
+}
+
 void rag_api_stream(rag_api *api, const rag_api_request *request, rag_arena *arena, rag_read_fn read, void *read_ctx,
                     rag_write_fn write, void *write_ctx, rag_api_response *out) {
   rag_api__match match;
   rag_error err = {0};
   rag_buf details = {0};
+  bool reserved = false;
   rag_call call = {.api = api, .arena = arena, .details = &details};
+  charged_body body = {&call, read, read_ctx};
   rag_api__stream stream = {.call = &call,
                             .content_type = request->content_type,
-                            .read = read,
-                            .read_ctx = read_ctx,
+                            .read = charged_read,
+                            .read_ctx = &body,
                             .write_raw = write,
                             .write_ctx = write_ctx,
                             .out = out};
@@ -461,6 +600,7 @@ void rag_api_stream(rag_api *api, const rag_api_request *request, rag_arena *are
   }
   stream.query = match.query;
   rag_status status = authorize(api, request, &match, arena, &call.principal, &err);
+  if (status == RAG_OK) status = audit_begin(&call, match.route, &reserved, &err);
   if (status == RAG_OK) status = deadline_of(request, &call.deadline_ns, &err);
   if (status == RAG_OK) status = call_identity(&call, request, &match, &err);
   if (status == RAG_OK && match.param_count)
@@ -471,7 +611,13 @@ void rag_api_stream(rag_api *api, const rag_api_request *request, rag_arena *are
   }
   if (status == RAG_OK && call.out_of_memory) status = rag_fail_no_memory(&err, 1);
   err.status = status;
-  if (status != RAG_OK && !stream.begun) answer_error(&err, rag_buf_slice(&details), &match, 0, arena, out);
-  else out->status = status; // the head is out: the stream has said what it could, the door cuts the connection
+  if (status != RAG_OK && !stream.begun) {
+    answer_error(&err, rag_buf_slice(&details), &match, 0, arena, out);
+    if (call.retry_after_s) out->retry_after_s = call.retry_after_s;
+  } else {
+    out->status = status; // the head is out: the stream has said what it could, the door cuts the connection
+  }
+  if (stream.kb.size) call.kb = stream.kb;
+  audit(&call, request, out, reserved, false);
   call_end(&call);
 }

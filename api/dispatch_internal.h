@@ -51,23 +51,44 @@ rag_status rag_api__fail_choice(rag_error *err, const char *field, rag_slice got
 #define API_KEY_KBS_MAX 1000u
 #define API_KEY_NAME_BYTES_MAX 128u
 #define API_KEY_ID_SIZE 24u // with the NUL
+#define API_KEY_VIEWS_MAX 1000u
+#define API_KEY_GRACE_S_MAX (30u * 86400u) // longer than a month is no rotation
+#define API_KEY_RATE_MAX 1000000u          // requests a second, and of a burst
+
+typedef struct rag_api__usage rag_api__usage; // usage.c: what one key has used; starts with a rag_ref
+
+typedef struct rag_api__limits { // 0: none
+  uint32_t requests_per_s, burst;
+  uint64_t bytes_per_day;
+} rag_api__limits;
 
 typedef struct rag_api__key { // immutable
   char id[API_KEY_ID_SIZE];
   uint8_t hash[32]; // SHA-256 of the secret
   rag_role role;
   char *name;
-  rag_strings kbs; // sorted; empty: all
+  rag_strings kbs, views; // sorted; both empty: all of both
   int64_t created_us;
-  int64_t expires_us; // 0: never
+  int64_t expires_us;   // 0: never
+  int64_t rotated_us;   // 0: never
+  uint8_t old_hash[32]; // of the secret before the last rotation
+  int64_t old_until_us; // 0: there is none
+  rag_api__limits limits;
+  rag_api__usage *usage; // a reference; shared by every table that has the key
 } rag_api__key;
+typedef struct rag_api__secret { // what a request may carry
+  uint8_t hash[32];
+  uint32_t key; // index
+  bool old;     // the one before the last rotation
+} rag_api__secret;
 typedef struct rag_api__key_table { // immutable; starts with a rag_ref
   rag_ref ref;
-  uint32_t count;
-  rag_api__key *keys; // by hash
+  uint32_t count, secret_count;
+  rag_api__key *keys;       // by id
+  rag_api__secret *secrets; // by hash
 } rag_api__key_table;
 
-RAG_NODISCARD rag_status rag_api__keys_open(rag_store *store, rag_api__keys **out, rag_error *err);
+RAG_NODISCARD rag_status rag_api__keys_open(rag_store *store, bool writes_lazily, rag_api__keys **out, rag_error *err);
 void rag_api__keys_close(rag_api__keys *keys);
 rag_api__key_table *rag_api__keys_table(rag_api__keys *keys); // a reference
 bool rag_api__keys_any(rag_api__keys *keys);
@@ -77,12 +98,63 @@ RAG_NODISCARD rag_status rag_api__authenticate(rag_api__keys *keys, const char *
 // RAG_PERMISSION_DENIED when the principal's key does not name this kb.
 RAG_NODISCARD rag_status rag_api__check_kb(const rag_api__principal *principal, rag_slice kb, rag_error *err);
 bool rag_api__may_touch(const rag_api__principal *principal, rag_slice kb);
+// The same for a feature view.
+RAG_NODISCARD rag_status rag_api__check_view(const rag_api__principal *principal, rag_slice view, rag_error *err);
+bool rag_api__may_use_view(const rag_api__principal *principal, rag_slice view);
 const char *rag_api__role_name(rag_role role);
 bool rag_api__role_parse(rag_slice text, rag_role *out);
 // key: id, hash and created are filled in; name and kbs are copied. secret: API_KEY_SECRET_BYTES + 1.
 RAG_NODISCARD rag_status rag_api__key_create(rag_api__keys *keys, rag_api__key *key, char *secret, rag_error *err);
+// A new secret for the key. The old one is taken for grace_s more seconds, one before that no longer. expires_us: 0 keeps
+// what the key has. *out: a copy of the key's new state, for rag_api__key_free.
+RAG_NODISCARD rag_status rag_api__key_rotate(rag_api__keys *keys, rag_slice id, uint32_t grace_s, int64_t expires_us,
+                                             rag_api__key *out, char *secret, rag_error *err);
+void rag_api__key_free(rag_api__key *key);
+void rag_api__key_row_key(rag_key *out, rag_slice id);
 // may_be_last: the key may be deleted although none is left then (in process alone).
 RAG_NODISCARD rag_status rag_api__key_delete(rag_api__keys *keys, rag_slice id, bool may_be_last, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- use (usage.c)
+
+// What keys use: requests, bytes, when last. It outlives the tables of keys, which are replaced by every change.
+typedef struct rag_api__usages rag_api__usages; // thread-safe
+// writes_lazily: a thread writes what has changed once a minute; without it only close does.
+RAG_NODISCARD rag_status rag_api__usages_open(rag_store *store, bool writes_lazily, rag_api__usages **out,
+                                              rag_error *err);
+void rag_api__usages_close(rag_api__usages *usages); // writes what has changed
+// Of this key, made at the first call. A reference, or NULL: out of memory.
+rag_api__usage *rag_api__usage_get(rag_api__usages *usages, const char *id);
+void rag_api__usage_forget(rag_api__usages *usages, const char *id); // the key is gone
+void rag_api__usage_row_key(rag_key *out, rag_slice id);             // of what is stored
+RAG_NODISCARD rag_status rag_api__usages_write(rag_api__usages *usages, rag_error *err);
+void rag_api__usage_touch(rag_api__usage *usage, int64_t now_us); // the key was used
+int64_t rag_api__usage_last_us(const rag_api__usage *usage);      // 0: never
+// One request of the key: takes a token, and looks whether a write has bytes left today. RAG_RESOURCE_EXHAUSTED, with
+// *retry_after_s.
+RAG_NODISCARD rag_status rag_api__usage_admit(const rag_api__key *key, bool write, uint64_t now_ns, int64_t now_us,
+                                              unsigned *retry_after_s, rag_error *err);
+// Bytes of a write's body, after they came: the body that passes the quota is still taken whole, the next one is not
+// (a stream: not its next part).
+RAG_NODISCARD rag_status rag_api__usage_charge(const rag_api__key *key, uint64_t bytes, int64_t now_us,
+                                               unsigned *retry_after_s, rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- the audit log (audit.c)
+
+typedef struct rag_api__audit rag_api__audit; // thread-safe
+typedef struct rag_api__audit_line {          // borrowed; NULL or empty: left out
+  const char *request_id, *key_id, *peer, *route, *outcome;
+  rag_slice kb, commit;
+  uint64_t job;
+  int http_status;
+} rag_api__audit_line;
+RAG_NODISCARD rag_status rag_api__audit_open(const rag_audit_options *options, rag_api__audit **out, rag_error *err);
+void rag_api__audit_close(rag_api__audit *audit); // writes what waits, where that is possible
+// Room for the line of a write that is about to begin. False: there is none, and the write must be refused. Each is
+// followed by one _write with `reserved`, or by _release.
+bool rag_api__audit_reserve(rag_api__audit *audit);
+void rag_api__audit_release(rag_api__audit *audit);
+// reserved: the line of a write; else of a refusal, which may be counted instead of written.
+void rag_api__audit_write(rag_api__audit *audit, const rag_api__audit_line *line, bool reserved);
 
 // ---------------------------------------------------------------------------------------------- dispatch (dispatch.c)
 
@@ -206,6 +278,7 @@ API_HANDLER(cancel_job);
 API_HANDLER(create_key);
 API_HANDLER(list_keys);
 API_HANDLER(delete_key);
+API_HANDLER(rotate_key);
 API_HANDLER(get_status);
 API_HANDLER(create_backup);
 API_HANDLER(list_backups);

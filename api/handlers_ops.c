@@ -156,40 +156,83 @@ API_HANDLER(cancel_job) {
 
 // ---------------------------------------------------------------------------------------------- keys
 
+static rag_status names_message(rag_call *call, const rag_strings *names, size_t *out_count, char ***out,
+                                rag_error *err) {
+  RAG_TRY(rag_api__new_array(call, names->count, sizeof(char *), out, err));
+  for (size_t i = 0; i < names->count; i++) (*out)[i] = rag_api__text_str(call, names->items[i]);
+  *out_count = names->count;
+  return RAG_OK;
+}
+
 static rag_status key_message(rag_call *call, const rag_api__key *key, Ragd__V1__ApiKey **out, rag_error *err) {
   Ragd__V1__ApiKey *message = API_NEW(call, api_key);
   if (!message) return rag_fail_no_memory(err, sizeof(*message));
   message->id = rag_api__text_str(call, key->id);
   message->name = rag_api__text_str(call, key->name);
   message->role = rag_api__text_str(call, rag_api__role_name(key->role));
-  RAG_TRY(rag_api__new_array(call, key->kbs.count, sizeof(char *), &message->kbs, err));
-  for (size_t i = 0; i < key->kbs.count; i++) message->kbs[i] = rag_api__text_str(call, key->kbs.items[i]);
-  message->n_kbs = key->kbs.count;
+  RAG_TRY(names_message(call, &key->kbs, &message->n_kbs, &message->kbs, err));
+  RAG_TRY(names_message(call, &key->views, &message->n_feature_views, &message->feature_views, err));
   message->created_at = key->created_us;
   message->expires_at = key->expires_us;
+  message->requests_per_second = key->limits.requests_per_s;
+  message->burst = key->limits.burst;
+  message->bytes_per_day = key->limits.bytes_per_day;
+  message->last_used_at = key->usage ? rag_api__usage_last_us(key->usage) : 0;
+  message->rotated_at = key->rotated_us;
+  message->old_secret_until_at = key->old_until_us;
   *out = message;
   return RAG_OK;
 }
 
-// Fills key->kbs, sorted; owned by the caller also on failure.
-static rag_status key_scope(const Ragd__V1__CreateKeyRequest *in, rag_api__key *key, rag_error *err) {
-  if (in->n_kbs && key->role == RAG_ROLE_ADMIN)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "kbs",
-                          "kbs: an admin key is for everything; leave kbs out, or give the key the role 'write'");
-  if (in->n_kbs > API_KEY_KBS_MAX)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "kbs", "kbs: %zu are more than the %u of one key", in->n_kbs,
-                          API_KEY_KBS_MAX);
-  for (size_t i = 0; i < in->n_kbs; i++) {
-    rag_slice kb = rag_slice_str(in->kbs[i]);
-    char field[32];
-    snprintf(field, sizeof(field), "kbs[%zu]", i);
-    if (!rag_name_valid(kb))
-      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
-                            "%s: '%.64s' is no name; one is [a-z0-9][a-z0-9._-]{0,62}", field, in->kbs[i]);
-    RAG_TRY(rag_strings_add(&key->kbs, kb, err)); // need not exist yet: keys are often made before kbs
+// Fills *out, sorted; owned by the caller also on failure. The names need not exist yet: keys are often made before what
+// they are for.
+static rag_status key_names(const char *field, char *const *names, size_t count, uint32_t most, rag_strings *out,
+                            rag_error *err) {
+  if (count > most)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s: %zu are more than the %u of one key", field, count,
+                          most);
+  for (size_t i = 0; i < count; i++) {
+    rag_slice name = rag_slice_str(names[i]);
+    char element[48];
+    snprintf(element, sizeof(element), "%s[%zu]", field, i);
+    if (!rag_name_valid(name))
+      return rag_fail_field(err, RAG_INVALID_ARGUMENT, element,
+                            "%s: '%.64s' is no name; one is [a-z0-9][a-z0-9._-]{0,62}", element, names[i]);
+    RAG_TRY(rag_strings_add(out, name, err));
   }
-  rag_strings_sort(&key->kbs);
+  rag_strings_sort(out);
   return RAG_OK;
+}
+
+static rag_status key_scope(const Ragd__V1__CreateKeyRequest *in, rag_api__key *key, rag_error *err) {
+  bool admin = key->role == RAG_ROLE_ADMIN;
+  if (admin && (in->n_kbs || in->n_feature_views)) {
+    const char *field = in->n_kbs ? "kbs" : "feature_views";
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field,
+                          "%s: an admin key is for everything; leave %s out, or give the key the role 'write'", field,
+                          field);
+  }
+  RAG_TRY(key_names("kbs", in->kbs, in->n_kbs, API_KEY_KBS_MAX, &key->kbs, err));
+  return key_names("feature_views", in->feature_views, in->n_feature_views, API_KEY_VIEWS_MAX, &key->views, err);
+}
+
+static rag_status key_limits(const Ragd__V1__CreateKeyRequest *in, rag_api__limits *out, rag_error *err) {
+  if (in->requests_per_second > API_KEY_RATE_MAX || in->burst > API_KEY_RATE_MAX)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, in->burst > API_KEY_RATE_MAX ? "burst" : "requests_per_second",
+                          "requests_per_second and burst: at most %u; leave them out for a key without a limit",
+                          API_KEY_RATE_MAX);
+  if (in->burst && !in->requests_per_second)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "burst", "burst: means nothing without requests_per_second");
+  *out = (rag_api__limits){.requests_per_s = in->requests_per_second,
+                           .burst = in->burst ? in->burst : in->requests_per_second,
+                           .bytes_per_day = in->bytes_per_day};
+  return RAG_OK;
+}
+
+static rag_status key_expiry(int64_t expires_us, rag_error *err) {
+  if (expires_us == 0 || expires_us > rag_clock_now_us()) return RAG_OK;
+  return rag_fail_field(err, RAG_INVALID_ARGUMENT, "expires_at",
+                        "expires_at: lies in the past; leave it out for a key that does not expire");
 }
 
 static rag_status key_of(const Ragd__V1__CreateKeyRequest *in, rag_api__key *key, rag_error *err) {
@@ -200,10 +243,9 @@ static rag_status key_of(const Ragd__V1__CreateKeyRequest *in, rag_api__key *key
   if (strlen(in->name) > API_KEY_NAME_BYTES_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name", "name: at most %u bytes", API_KEY_NAME_BYTES_MAX);
   key->name = in->name; // borrowed
-  if (in->expires_at != 0 && in->expires_at <= rag_clock_now_us())
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "expires_at",
-                          "expires_at: lies in the past; leave it out for a key that does not expire");
+  RAG_TRY(key_expiry(in->expires_at, err));
   key->expires_us = in->expires_at;
+  RAG_TRY(key_limits(in, &key->limits, err));
   return key_scope(in, key, err);
 }
 
@@ -224,6 +266,30 @@ API_HANDLER(create_key) {
 out:
   explicit_bzero(secret, sizeof(secret));
   rag_strings_free(&key.kbs);
+  rag_strings_free(&key.views);
+  return status;
+}
+
+API_HANDLER(rotate_key) {
+  const Ragd__V1__RotateKeyRequest *in = (const void *)request;
+  rag_api__key key = {0};
+  char secret[API_KEY_SECRET_BYTES + 1];
+  rag_status status = RAG_OK;
+  Ragd__V1__CreateKeyResponse *out = API_NEW(call, create_key_response);
+  if (!out) return rag_fail_no_memory(err, sizeof(*out));
+  if (in->grace_seconds > API_KEY_GRACE_S_MAX)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "grace_seconds", "grace_seconds: at most %u (30 days)",
+                          API_KEY_GRACE_S_MAX);
+  RAG_TRY(key_expiry(in->expires_at, err));
+  RAG_TRY_OUT(rag_api__key_rotate(call->api->keys, rag_slice_str(in->id), in->grace_seconds, in->expires_at, &key,
+                                  secret, err));
+  RAG_TRY_OUT(key_message(call, &key, &out->key, err));
+  out->secret = rag_api__text_str(call, secret);
+  rag_log(RAG_LOG_INFO, "key.rotated", "id=%s grace_s=%u by=%s", key.id, in->grace_seconds, call->principal.key_id);
+  *response = &out->base;
+out:
+  explicit_bzero(secret, sizeof(secret));
+  rag_api__key_free(&key);
   return status;
 }
 

@@ -3,14 +3,19 @@
 // A secret is "ragd_" and 43 base64url characters of 32 random bytes. Only its SHA-256 is stored: with 256 bits of
 // randomness there is nothing to guess, so a slow hash would protect nothing and cost every request.
 //
-// On disk (META):  'K' id  ->  u8 1 (version), u8 role, u64le created, u64le expires, 32 bytes hash, bytes(name),
-//                              varint count, bytes(kb)...
+// On disk (META):  'K' id  ->  u8 2 (version), u8 role, u64le created, u64le expires, 32 bytes hash, bytes(name),
+//                              varint count, bytes(kb)..., varint count, bytes(feature view)..., u64le rotated,
+//                              32 bytes old hash, u64le old until, varint requests_per_s, varint burst,
+//                              varint bytes_per_day
+// Version 1 ends after the kbs; it is written for a key that has nothing of the rest, as older programs can read it.
+//
+// Rotation gives a key a new secret and keeps the one before for a time, so that its users can change over one by one. The
+// hash of the old one stays in the row after that, so that who still comes with it is told what happened.
 //
 // Invariants
 //  1. The table in `current` is what is durable: it is swapped in publish.
 //  2. Rules over all keys (the first is an admin, the last admin stays) are checked in apply, on the rows as the
-//  running
-//     group leaves them, so two requests at once cannot break them together. Reading all rows again for each change
+//     running group leaves them, so two requests at once cannot break them together. Reading all rows again for each change
 //     costs a millisecond for thousands of keys, and leaves no state beside the store's to keep in step with it.
 //
 // Threads: readers take `current` through its cell and never wait. Writers are ordered by the store's group commit.
@@ -23,11 +28,12 @@
 #include <stdlib.h>
 
 #define KEY_ROW_TAG 'K'
-#define KEY_ROW_VERSION 1u
+#define KEY_ROW_VERSION 2u
 #define ID_RANDOM_BYTES 8u
 
 struct rag_api__keys {
   rag_store *store;
+  rag_api__usages *usages;
   rag_cell current; // rag_api__key_table, never NULL
 };
 
@@ -48,46 +54,82 @@ bool rag_api__role_parse(rag_slice text, rag_role *out) {
 
 // ---------------------------------------------------------------------------------------------- tables
 
-static void key_free(rag_api__key *key) {
+void rag_api__key_free(rag_api__key *key) {
   rag_free(key->name);
   rag_strings_free(&key->kbs);
+  rag_strings_free(&key->views);
+  rag_ref_drop(key->usage);
   *key = (rag_api__key){0};
+}
+
+static rag_status strings_copy(const rag_strings *from, rag_strings *to, rag_error *err) {
+  for (size_t i = 0; i < from->count; i++) RAG_TRY(rag_strings_add(to, rag_slice_str(from->items[i]), err));
+  return RAG_OK;
 }
 
 static rag_status key_copy(const rag_api__key *from, rag_api__key *out, rag_error *err) {
   rag_api__key copy = *from;
-  copy.kbs = (rag_strings){0};
+  copy.kbs = copy.views = (rag_strings){0};
+  copy.usage = rag_ref_take(from->usage);
   copy.name = rag_strdup(from->name);
   rag_status status = copy.name ? RAG_OK : rag_fail_no_memory(err, 1);
-  for (size_t i = 0; status == RAG_OK && i < from->kbs.count; i++)
-    status = rag_strings_add(&copy.kbs, rag_slice_str(from->kbs.items[i]), err);
+  if (status == RAG_OK) status = strings_copy(&from->kbs, &copy.kbs, err);
+  if (status == RAG_OK) status = strings_copy(&from->views, &copy.views, err);
   if (status == RAG_OK) *out = copy;
-  else key_free(&copy);
+  else rag_api__key_free(&copy);
   return status;
 }
 
 static void table_destroy(rag_ref *ref) {
   rag_api__key_table *table = (rag_api__key_table *)ref;
-  for (uint32_t i = 0; i < table->count; i++) key_free(&table->keys[i]);
+  for (uint32_t i = 0; i < table->count; i++) rag_api__key_free(&table->keys[i]);
   rag_free(table->keys);
+  rag_free(table->secrets);
   rag_free(table);
 }
 
-static int by_hash(const void *a, const void *b) {
-  return memcmp(((const rag_api__key *)a)->hash, ((const rag_api__key *)b)->hash, 32);
+static int by_id(const void *a, const void *b) {
+  return strcmp(((const rag_api__key *)a)->id, ((const rag_api__key *)b)->id);
 }
 
-// A copy of `from` (may be NULL) without the key at `without` (UINT32_MAX: none) and with `with` (may be NULL).
-static rag_status table_derive(const rag_api__key_table *from, uint32_t without, const rag_api__key *with,
-                               rag_api__key_table **out, rag_error *err) {
+static int by_hash(const void *a, const void *b) {
+  return memcmp(((const rag_api__secret *)a)->hash, ((const rag_api__secret *)b)->hash, 32);
+}
+
+// The orders in which a table is searched, from its keys; each gets its use.
+static rag_status table_finish(rag_api__keys *keys, rag_api__key_table *table, rag_error *err) {
+  size_t most = (size_t)table->count * 2;
+  if (table->count == 0) return RAG_OK;
+  qsort(table->keys, table->count, sizeof(*table->keys), by_id);
+  table->secrets = rag_calloc(most, sizeof(*table->secrets));
+  if (!table->secrets) return rag_fail_no_memory(err, most * sizeof(*table->secrets));
+  for (uint32_t i = 0; i < table->count; i++) {
+    rag_api__key *key = &table->keys[i];
+    rag_api__secret *secret = &table->secrets[table->secret_count++];
+    secret->key = i;
+    memcpy(secret->hash, key->hash, sizeof(secret->hash));
+    if (key->old_until_us) {
+      secret = &table->secrets[table->secret_count++];
+      *secret = (rag_api__secret){.key = i, .old = true};
+      memcpy(secret->hash, key->old_hash, sizeof(secret->hash));
+    }
+    if (!key->usage) key->usage = rag_api__usage_get(keys->usages, key->id);
+    if (!key->usage) return rag_fail_no_memory(err, 1);
+  }
+  qsort(table->secrets, table->secret_count, sizeof(*table->secrets), by_hash);
+  return RAG_OK;
+}
+
+// A copy of `from` without the key at `without` (UINT32_MAX: none) and with `with` (may be NULL).
+static rag_status table_derive(rag_api__keys *keys, const rag_api__key_table *from, uint32_t without,
+                               const rag_api__key *with, rag_api__key_table **out, rag_error *err) {
   rag_status status = RAG_OK;
-  uint32_t count = from ? from->count : 0;
   rag_api__key_table *table = rag_calloc(1, sizeof(*table));
   if (!table) return rag_fail_no_memory(err, sizeof(*table));
   rag_ref_init(&table->ref, table_destroy);
-  table->keys = rag_calloc((size_t)count + 1, sizeof(*table->keys));
+  table->keys = rag_calloc((size_t)from->count + 1, sizeof(*table->keys));
   if (!table->keys) RAG_TRY_OUT(rag_fail_no_memory(err, sizeof(*table->keys)));
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < from->count; i++) {
     if (i == without) continue;
     RAG_TRY_OUT(key_copy(&from->keys[i], &table->keys[table->count], err));
     table->count++;
@@ -96,7 +138,7 @@ static rag_status table_derive(const rag_api__key_table *from, uint32_t without,
     RAG_TRY_OUT(key_copy(with, &table->keys[table->count], err));
     table->count++;
   }
-  if (table->count) qsort(table->keys, table->count, sizeof(*table->keys), by_hash);
+  RAG_TRY_OUT(table_finish(keys, table, err));
   *out = table;
   table = NULL;
 out:
@@ -104,15 +146,15 @@ out:
   return status;
 }
 
-static const rag_api__key *table_find(const rag_api__key_table *table, const uint8_t hash[32]) {
-  uint32_t low = 0, high = table->count;
+static const rag_api__secret *table_find(const rag_api__key_table *table, const uint8_t hash[32]) {
+  uint32_t low = 0, high = table->secret_count;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
-    if (memcmp(table->keys[middle].hash, hash, 32) < 0) low = middle + 1;
+    if (memcmp(table->secrets[middle].hash, hash, 32) < 0) low = middle + 1;
     else high = middle;
   }
-  if (low == table->count || !rag_equal_constant_time(table->keys[low].hash, hash, 32)) return NULL;
-  return &table->keys[low];
+  if (low == table->secret_count || !rag_equal_constant_time(table->secrets[low].hash, hash, 32)) return NULL;
+  return &table->secrets[low];
 }
 
 static uint32_t table_find_id(const rag_api__key_table *table, rag_slice id) {
@@ -127,62 +169,100 @@ static bool is_live_admin(const rag_api__key *key, int64_t now_us) {
 
 // ---------------------------------------------------------------------------------------------- rows
 
-static void row_key(rag_key *out, rag_slice id) {
+void rag_api__key_row_key(rag_key *out, rag_slice id) {
   rag_key_init(out);
   rag_key_u8(out, KEY_ROW_TAG);
   rag_key_raw(out, id.data, id.size);
 }
 
+static void strings_encode(const rag_strings *strings, rag_buf *out) {
+  rag_buf_append_varint(out, strings->count);
+  for (size_t i = 0; i < strings->count; i++) rag_buf_append_bytes(out, rag_slice_str(strings->items[i]));
+}
+
 static void row_encode(const rag_api__key *key, rag_buf *out) {
-  rag_buf_append_u8(out, KEY_ROW_VERSION);
+  const rag_api__limits *limits = &key->limits;
+  bool more = key->views.count || key->rotated_us || limits->requests_per_s || limits->burst || limits->bytes_per_day;
+  rag_buf_append_u8(out, more ? KEY_ROW_VERSION : 1);
   rag_buf_append_u8(out, (uint8_t)key->role);
   rag_buf_append_u64le(out, (uint64_t)key->created_us);
   rag_buf_append_u64le(out, (uint64_t)key->expires_us);
   rag_buf_append(out, key->hash, sizeof(key->hash));
   rag_buf_append_bytes(out, rag_slice_str(key->name));
-  rag_buf_append_varint(out, key->kbs.count);
-  for (size_t i = 0; i < key->kbs.count; i++) rag_buf_append_bytes(out, rag_slice_str(key->kbs.items[i]));
+  strings_encode(&key->kbs, out);
+  if (!more) return;
+  strings_encode(&key->views, out);
+  rag_buf_append_u64le(out, (uint64_t)key->rotated_us);
+  rag_buf_append(out, key->old_hash, sizeof(key->old_hash));
+  rag_buf_append_u64le(out, (uint64_t)key->old_until_us);
+  rag_buf_append_varint(out, key->limits.requests_per_s);
+  rag_buf_append_varint(out, key->limits.burst);
+  rag_buf_append_varint(out, key->limits.bytes_per_day);
+}
+
+// RAG_DATA_LOSS without a message: the caller says which key.
+static rag_status strings_decode(rag_reader *r, uint64_t most, rag_strings *out, rag_error *err) {
+  uint64_t count = rag_read_varint(r);
+  if (r->bad || count > most) return RAG_DATA_LOSS;
+  for (uint64_t i = 0; i < count; i++) {
+    rag_slice item = rag_read_bytes(r);
+    if (r->bad) return RAG_DATA_LOSS;
+    RAG_TRY(rag_strings_add(out, item, err));
+  }
+  return RAG_OK;
+}
+
+static rag_status row_decode_rest(rag_reader *r, rag_api__key *key, rag_error *err) {
+  RAG_TRY(strings_decode(r, API_KEY_VIEWS_MAX, &key->views, err));
+  key->rotated_us = (int64_t)rag_read_u64le(r);
+  rag_slice old_hash = rag_read_raw(r, sizeof(key->old_hash));
+  key->old_until_us = (int64_t)rag_read_u64le(r);
+  uint64_t rate = rag_read_varint(r), burst = rag_read_varint(r);
+  key->limits.bytes_per_day = rag_read_varint(r);
+  if (r->bad || rate > API_KEY_RATE_MAX || burst > API_KEY_RATE_MAX) return RAG_DATA_LOSS;
+  memcpy(key->old_hash, old_hash.data, sizeof(key->old_hash));
+  key->limits.requests_per_s = (uint32_t)rate;
+  key->limits.burst = (uint32_t)burst;
+  return RAG_OK;
+}
+
+static rag_status row_decode_value(rag_slice value, rag_api__key *key, rag_error *err) {
+  rag_reader r = rag_reader_of(value);
+  uint8_t version = rag_read_u8(&r);
+  uint8_t role = rag_read_u8(&r);
+  key->created_us = (int64_t)rag_read_u64le(&r);
+  key->expires_us = (int64_t)rag_read_u64le(&r);
+  rag_slice hash = rag_read_raw(&r, sizeof(key->hash));
+  rag_slice name = rag_read_bytes(&r);
+  if (r.bad || version < 1 || version > KEY_ROW_VERSION || role < RAG_ROLE_READ || role > RAG_ROLE_ADMIN)
+    return RAG_DATA_LOSS;
+  key->role = (rag_role)role;
+  memcpy(key->hash, hash.data, sizeof(key->hash));
+  key->name = rag_strndup(name.data, name.size);
+  if (!key->name) return rag_fail_no_memory(err, name.size);
+  RAG_TRY(strings_decode(&r, API_KEY_KBS_MAX, &key->kbs, err));
+  if (version > 1) RAG_TRY(row_decode_rest(&r, key, err));
+  return rag_reader_left(&r) == 0 ? RAG_OK : RAG_DATA_LOSS;
 }
 
 static rag_status row_decode(rag_slice row, rag_slice value, rag_api__key *out, rag_error *err) {
   rag_api__key key = {0};
-  rag_status status = RAG_OK;
-  rag_reader r = rag_reader_of(value);
-  uint8_t version = rag_read_u8(&r);
-  uint8_t role = rag_read_u8(&r);
-  key.created_us = (int64_t)rag_read_u64le(&r);
-  key.expires_us = (int64_t)rag_read_u64le(&r);
-  rag_slice hash = rag_read_raw(&r, sizeof(key.hash));
-  rag_slice name = rag_read_bytes(&r);
-  uint64_t count = rag_read_varint(&r);
   rag_slice id = {row.data + 1, row.size - 1};
-  if (r.bad || version != KEY_ROW_VERSION || role < RAG_ROLE_READ || role > RAG_ROLE_ADMIN || count > API_KEY_KBS_MAX ||
-      id.size == 0 || id.size >= sizeof(key.id))
-    goto corrupt;
-  key.role = (rag_role)role;
-  memcpy(key.hash, hash.data, sizeof(key.hash));
-  memcpy(key.id, id.data, id.size);
-  key.name = rag_strndup(name.data, name.size);
-  if (!key.name) RAG_TRY_OUT(rag_fail_no_memory(err, name.size));
-  for (uint64_t i = 0; i < count; i++) {
-    rag_slice kb = rag_read_bytes(&r);
-    if (r.bad) goto corrupt;
-    RAG_TRY_OUT(rag_strings_add(&key.kbs, kb, err));
+  rag_status status = id.size == 0 || id.size >= sizeof(key.id) ? RAG_DATA_LOSS : row_decode_value(value, &key, err);
+  if (status == RAG_OK) {
+    memcpy(key.id, id.data, id.size);
+    *out = key;
+    return RAG_OK;
   }
-  if (rag_reader_left(&r) != 0) goto corrupt;
-  *out = key;
-  return RAG_OK;
-corrupt:
+  rag_api__key_free(&key);
+  if (status != RAG_DATA_LOSS) return status;
   // A key that cannot be read must not be dropped: with it gone the rest might be open to everybody.
-  status = rag_fail(err, RAG_DATA_LOSS, "the API key '%.*s' cannot be read; restore the store from a backup",
-                    (int)RAG_MIN(id.size, (size_t)64), id.data);
-out:
-  key_free(&key);
-  return status;
+  return rag_fail(err, RAG_DATA_LOSS, "the API key '%.*s' cannot be read; restore the store from a backup",
+                  (int)RAG_MIN(id.size, (size_t)64), id.data);
 }
 
 // The rows of the newest committed state, or (txn) with what the running group has written over it.
-static rag_status load(rag_store *store, rag_txn *txn, rag_api__key_table **out, rag_error *err) {
+static rag_status load(rag_api__keys *keys, rag_txn *txn, rag_api__key_table **out, rag_error *err) {
   rag_status status = RAG_OK;
   rag_store_iter *it = NULL;
   rag_api__key_table *table = rag_calloc(1, sizeof(*table));
@@ -190,24 +270,24 @@ static rag_status load(rag_store *store, rag_txn *txn, rag_api__key_table **out,
   rag_key lower, upper;
   if (!table) return rag_fail_no_memory(err, sizeof(*table));
   rag_ref_init(&table->ref, table_destroy);
-  row_key(&lower, rag_slice_of("", 0));
+  rag_api__key_row_key(&lower, rag_slice_of("", 0));
   RAG_ASSERT(rag_key_successor(&lower, &upper));
   rag_slice from = rag_key_slice(&lower), to = rag_key_slice(&upper);
   if (txn) RAG_TRY_OUT(rag_txn_iter_open(txn, RAG_CF_META, from, to, &it, err));
-  else RAG_TRY_OUT(rag_store_iter_open(store, NULL, RAG_CF_META, from, to, false, &it, err));
+  else RAG_TRY_OUT(rag_store_iter_open(keys->store, NULL, RAG_CF_META, from, to, false, &it, err));
   while (rag_store_iter_next(it)) {
     if (table->count == capacity) {
       uint32_t grown = capacity ? capacity * 2 : 16;
-      rag_api__key *keys = rag_realloc_array(table->keys, grown, sizeof(*keys));
-      if (!keys) RAG_TRY_OUT(rag_fail_no_memory(err, grown * sizeof(*keys)));
-      table->keys = keys;
+      rag_api__key *larger = rag_realloc_array(table->keys, grown, sizeof(*larger));
+      if (!larger) RAG_TRY_OUT(rag_fail_no_memory(err, grown * sizeof(*larger)));
+      table->keys = larger;
       capacity = grown;
     }
     RAG_TRY_OUT(row_decode(rag_store_iter_key(it), rag_store_iter_value(it), &table->keys[table->count], err));
     table->count++;
   }
   RAG_TRY_OUT(rag_store_iter_status(it, err));
-  if (table->count) qsort(table->keys, table->count, sizeof(*table->keys), by_hash);
+  RAG_TRY_OUT(table_finish(keys, table, err));
   *out = table;
   table = NULL;
 out:
@@ -216,16 +296,18 @@ out:
   return status;
 }
 
-rag_status rag_api__keys_open(rag_store *store, rag_api__keys **out, rag_error *err) {
+rag_status rag_api__keys_open(rag_store *store, bool writes_lazily, rag_api__keys **out, rag_error *err) {
   rag_api__keys *keys = rag_calloc(1, sizeof(*keys));
   if (!keys) return rag_fail_no_memory(err, sizeof(*keys));
   rag_api__key_table *table = NULL;
-  rag_status status = load(store, NULL, &table, err);
+  keys->store = store;
+  rag_status status = rag_api__usages_open(store, writes_lazily, &keys->usages, err);
+  if (status == RAG_OK) status = load(keys, NULL, &table, err);
   if (status != RAG_OK) {
+    rag_api__usages_close(keys->usages);
     rag_free(keys);
     return status;
   }
-  keys->store = store;
   rag_cell_init(&keys->current, table);
   *out = keys;
   return RAG_OK;
@@ -234,6 +316,7 @@ rag_status rag_api__keys_open(rag_store *store, rag_api__keys **out, rag_error *
 void rag_api__keys_close(rag_api__keys *keys) {
   if (!keys) return;
   rag_cell_set(&keys->current, NULL);
+  rag_api__usages_close(keys->usages);
   rag_free(keys);
 }
 
@@ -265,30 +348,44 @@ static bool bearer(const char *authorization, rag_slice *out) {
   return true;
 }
 
-static rag_status find_key(const rag_api__key_table *table, const char *authorization, const rag_api__key **out,
-                           rag_error *err) {
+static rag_status check_live(const rag_api__key *key, bool old, int64_t now_us, rag_error *err) {
+  char when[RAG_TIME_TEXT_MAX];
+  if (old && key->old_until_us <= now_us) {
+    rag_time_format(key->old_until_us, when);
+    return rag_fail(err, RAG_UNAUTHENTICATED,
+                    "the API key '%s' has been rotated and its old secret has ended at %s; use the new one", key->id,
+                    when);
+  }
+  if (key->expires_us == 0 || key->expires_us > now_us) return RAG_OK;
+  rag_time_format(key->expires_us, when);
+  return rag_fail(err, RAG_UNAUTHENTICATED, "the API key '%s' has expired at %s; ask an administrator for a new one",
+                  key->id, when);
+}
+
+// *who: the key's id as soon as it is known, for the audit log, also where it is refused.
+static rag_status find_key(const rag_api__key_table *table, const char *authorization, char who[API_KEY_ID_SIZE],
+                           const rag_api__key **out, rag_error *err) {
   if (!authorization || !authorization[0])
     return rag_fail(err, RAG_UNAUTHENTICATED,
                     "this server asks for an API key: send the header 'Authorization: Bearer ragd_...'");
-  rag_slice secret;
-  if (!bearer(authorization, &secret))
+  rag_slice text;
+  if (!bearer(authorization, &text))
     return rag_fail(err, RAG_UNAUTHENTICATED, "the Authorization header must be 'Bearer' and an API key");
   uint8_t hash[32];
-  const rag_api__key *key = NULL;
-  if (secret.size == API_KEY_SECRET_BYTES) {
-    rag_sha256(secret.data, secret.size, hash);
-    key = table_find(table, hash);
+  const rag_api__secret *secret = NULL;
+  if (text.size == API_KEY_SECRET_BYTES) {
+    rag_sha256(text.data, text.size, hash);
+    secret = table_find(table, hash);
   }
-  if (!key)
+  if (!secret)
     return rag_fail(
         err, RAG_UNAUTHENTICATED,
         "this API key is not known: it is mistyped or has been deleted; ask an administrator for a new one");
-  if (key->expires_us != 0 && key->expires_us <= rag_clock_now_us()) {
-    char when[RAG_TIME_TEXT_MAX];
-    rag_time_format(key->expires_us, when);
-    return rag_fail(err, RAG_UNAUTHENTICATED, "the API key '%s' has expired at %s; ask an administrator for a new one",
-                    key->id, when);
-  }
+  const rag_api__key *key = &table->keys[secret->key];
+  int64_t now_us = rag_clock_now_us();
+  memcpy(who, key->id, API_KEY_ID_SIZE);
+  RAG_TRY(check_live(key, secret->old, now_us, err));
+  rag_api__usage_touch(key->usage, now_us);
   *out = key;
   return RAG_OK;
 }
@@ -303,30 +400,42 @@ rag_status rag_api__authenticate(rag_api__keys *keys, const char *authorization,
     return RAG_OK;
   }
   const rag_api__key *key = NULL;
-  rag_status status = find_key(table, authorization, &key, err);
+  rag_status status = find_key(table, authorization, out->key_id, &key, err);
   if (status != RAG_OK) {
-    *out = (rag_api__principal){.role = RAG_ROLE_NONE};
+    out->role = RAG_ROLE_NONE;
     rag_ref_drop(table);
     return status;
   }
   out->role = key->role;
-  memcpy(out->key_id, key->id, sizeof(out->key_id));
-  out->scope = key->kbs.count ? &key->kbs : NULL;
+  // One list named is a key for what is named: the other is then empty, and nothing of its kind is in reach.
+  if (key->kbs.count || key->views.count) {
+    out->scope = &key->kbs;
+    out->views = &key->views;
+  }
+  out->key = key;
   out->pin = table;
   return RAG_OK;
 }
 
-bool rag_api__may_touch(const rag_api__principal *principal, rag_slice kb) {
-  if (!principal->scope) return true;
-  size_t low = 0, high = principal->scope->count;
+static bool is_among(const rag_strings *names, rag_slice name) {
+  if (!names) return true;
+  size_t low = 0, high = names->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    int order = rag_slice_compare(kb, rag_slice_str(principal->scope->items[middle]));
+    int order = rag_slice_compare(name, rag_slice_str(names->items[middle]));
     if (order == 0) return true;
     if (order < 0) high = middle;
     else low = middle + 1;
   }
   return false;
+}
+
+bool rag_api__may_touch(const rag_api__principal *principal, rag_slice kb) {
+  return is_among(principal->scope, kb);
+}
+
+bool rag_api__may_use_view(const rag_api__principal *principal, rag_slice view) {
+  return is_among(principal->views, view);
 }
 
 // The same answer whether the kb exists or not: a key must not find out about kbs of others.
@@ -337,15 +446,40 @@ rag_status rag_api__check_kb(const rag_api__principal *principal, rag_slice kb, 
                   principal->key_id, (int)RAG_MIN(kb.size, (size_t)RAG_NAME_MAX), kb.data);
 }
 
+rag_status rag_api__check_view(const rag_api__principal *principal, rag_slice view, rag_error *err) {
+  if (rag_api__may_use_view(principal, view)) return RAG_OK;
+  return rag_fail(err, RAG_PERMISSION_DENIED,
+                  "the API key '%s' is not for feature view '%.*s'; its views are listed when the key is listed",
+                  principal->key_id, (int)RAG_MIN(view.size, (size_t)RAG_NAME_MAX), view.data);
+}
+
 // ---------------------------------------------------------------------------------------------- changes
 
-typedef struct change { // of one commit
+typedef struct change change;
+struct change { // of one commit
   rag_api__keys *keys;
-  const rag_api__key *create; // or
-  rag_slice delete_id;
+  rag_status (*apply)(change *c, const rag_api__key_table *table, rag_txn *txn, rag_error *err);
+  const rag_api__key *create;
+  rag_slice id; // of the key that is changed
+  rag_api__key *rotated;
+  const uint8_t *hash; // the new secret's
+  uint32_t grace_s;
+  int64_t expires_us;
   bool may_be_last;
+  char gone[API_KEY_ID_SIZE];
   rag_api__key_table *table; // a reference: what apply made
-} change;
+};
+
+static rag_status write_row(const rag_api__key *key, rag_txn *txn, rag_error *err) {
+  rag_key row;
+  rag_buf value = {0};
+  rag_api__key_row_key(&row, rag_slice_str(key->id));
+  row_encode(key, &value);
+  rag_status status = rag_buf_check(&value, err);
+  if (status == RAG_OK) rag_txn_put(txn, RAG_CF_META, rag_key_slice(&row), rag_buf_slice(&value));
+  rag_buf_free(&value);
+  return status;
+}
 
 static rag_status apply_create(change *c, const rag_api__key_table *table, rag_txn *txn, rag_error *err) {
   if (table->count >= API_KEYS_MAX)
@@ -355,14 +489,32 @@ static rag_status apply_create(change *c, const rag_api__key_table *table, rag_t
     return rag_fail_field(err, RAG_FAILED_PRECONDITION, "role",
                           "role: the first API key must be an admin key: from then on every call needs a key, and "
                           "without an admin nobody could make another");
-  RAG_TRY(table_derive(table, UINT32_MAX, c->create, &c->table, err));
-  rag_key row;
-  rag_buf value = {0};
-  row_key(&row, rag_slice_str(c->create->id));
-  row_encode(c->create, &value);
-  rag_status status = rag_buf_check(&value, err);
-  if (status == RAG_OK) rag_txn_put(txn, RAG_CF_META, rag_key_slice(&row), rag_buf_slice(&value));
-  rag_buf_free(&value);
+  RAG_TRY(table_derive(c->keys, table, UINT32_MAX, c->create, &c->table, err));
+  return write_row(c->create, txn, err);
+}
+
+static rag_status find_id(const rag_api__key_table *table, rag_slice id, uint32_t *out, rag_error *err) {
+  *out = table_find_id(table, id);
+  if (*out != UINT32_MAX) return RAG_OK;
+  return rag_fail_field(err, RAG_NOT_FOUND, "id", "API key '%.*s' does not exist; GET /v1/keys lists those that do",
+                        (int)RAG_MIN(id.size, (size_t)64), id.data);
+}
+
+static rag_status apply_rotate(change *c, const rag_api__key_table *table, rag_txn *txn, rag_error *err) {
+  uint32_t index;
+  rag_api__key key = {0};
+  RAG_TRY(find_id(table, c->id, &index, err));
+  RAG_TRY(key_copy(&table->keys[index], &key, err));
+  int64_t now_us = rag_clock_now_us();
+  memcpy(key.old_hash, key.hash, sizeof(key.old_hash));
+  memcpy(key.hash, c->hash, sizeof(key.hash));
+  key.old_until_us = now_us + (int64_t)c->grace_s * 1000000;
+  key.rotated_us = now_us;
+  if (c->expires_us) key.expires_us = c->expires_us;
+  rag_status status = table_derive(c->keys, table, index, &key, &c->table, err);
+  if (status == RAG_OK) status = write_row(&key, txn, err);
+  if (status == RAG_OK) *c->rotated = key;
+  else rag_api__key_free(&key);
   return status;
 }
 
@@ -385,14 +537,15 @@ static rag_status check_delete(const rag_api__key_table *table, uint32_t index, 
 }
 
 static rag_status apply_delete(change *c, const rag_api__key_table *table, rag_txn *txn, rag_error *err) {
-  uint32_t index = table_find_id(table, c->delete_id);
-  if (index == UINT32_MAX)
-    return rag_fail_field(err, RAG_NOT_FOUND, "id", "API key '%.*s' does not exist; GET /v1/keys lists those that do",
-                          (int)RAG_MIN(c->delete_id.size, (size_t)64), c->delete_id.data);
+  uint32_t index;
+  RAG_TRY(find_id(table, c->id, &index, err));
   RAG_TRY(check_delete(table, index, c->may_be_last, err));
-  RAG_TRY(table_derive(table, index, NULL, &c->table, err));
+  RAG_TRY(table_derive(c->keys, table, index, NULL, &c->table, err));
+  memcpy(c->gone, table->keys[index].id, sizeof(c->gone));
   rag_key row;
-  row_key(&row, rag_slice_str(table->keys[index].id));
+  rag_api__key_row_key(&row, rag_slice_str(c->gone));
+  rag_txn_delete(txn, RAG_CF_META, rag_key_slice(&row));
+  rag_api__usage_row_key(&row, rag_slice_str(c->gone));
   rag_txn_delete(txn, RAG_CF_META, rag_key_slice(&row));
   return RAG_OK;
 }
@@ -400,8 +553,8 @@ static rag_status apply_delete(change *c, const rag_api__key_table *table, rag_t
 static rag_status change_apply(void *ctx, rag_txn *txn, rag_error *err) {
   change *c = ctx;
   rag_api__key_table *table = NULL;
-  RAG_TRY(load(c->keys->store, txn, &table, err));
-  rag_status status = c->create ? apply_create(c, table, txn, err) : apply_delete(c, table, txn, err);
+  RAG_TRY(load(c->keys, txn, &table, err));
+  rag_status status = c->apply(c, table, txn, err);
   rag_ref_drop(table);
   return status;
 }
@@ -409,6 +562,7 @@ static rag_status change_apply(void *ctx, rag_txn *txn, rag_error *err) {
 static void change_publish(void *ctx) {
   change *c = ctx;
   rag_cell_set(&c->keys->current, rag_ref_take(c->table));
+  if (c->gone[0]) rag_api__usage_forget(c->keys->usages, c->gone);
 }
 
 static rag_status commit(change *c, rag_error *err) {
@@ -442,9 +596,28 @@ rag_status rag_api__key_create(rag_api__keys *keys, rag_api__key *key, char *sec
   secret_make(secret);
   rag_sha256(secret, API_KEY_SECRET_BYTES, key->hash);
   key->created_us = rag_clock_now_us();
-  return commit(&(change){.keys = keys, .create = key}, err);
+  return commit(&(change){.keys = keys, .apply = apply_create, .create = key}, err);
+}
+
+rag_status rag_api__key_rotate(rag_api__keys *keys, rag_slice id, uint32_t grace_s, int64_t expires_us,
+                               rag_api__key *out, char *secret, rag_error *err) {
+  uint8_t hash[32];
+  rag_api__key rotated = {0};
+  secret_make(secret);
+  rag_sha256(secret, API_KEY_SECRET_BYTES, hash);
+  rag_status status = commit(&(change){.keys = keys,
+                                       .apply = apply_rotate,
+                                       .id = id,
+                                       .rotated = &rotated,
+                                       .hash = hash,
+                                       .grace_s = grace_s,
+                                       .expires_us = expires_us},
+                             err);
+  if (status == RAG_OK) *out = rotated;
+  else rag_api__key_free(&rotated); // applied, and then the write failed
+  return status;
 }
 
 rag_status rag_api__key_delete(rag_api__keys *keys, rag_slice id, bool may_be_last, rag_error *err) {
-  return commit(&(change){.keys = keys, .delete_id = id, .may_be_last = may_be_last}, err);
+  return commit(&(change){.keys = keys, .apply = apply_delete, .id = id, .may_be_last = may_be_last}, err);
 }

@@ -188,6 +188,15 @@ static void server_text(rag_buf *out) {
   number(out, "ragd_http_pool_queued", "gauge", "Requests waiting for a worker.", load(&rag_api__server.pool_queued));
   number(out, "ragd_http_rejected_overload_total", "counter",
          "Requests and connections turned away because a limit was reached.", load(&rag_api__server.rejected_overload));
+  number(out, "ragd_http_rejected_wait_total", "counter", "Of these, requests that had waited too long for their turn.",
+         load(&rag_api__server.rejected_wait));
+  number(out, "ragd_http_rejected_peer_total", "counter", "Of these, connections over one address's share.",
+         load(&rag_api__server.rejected_peer));
+  number(out, "ragd_key_limited_total", "counter", "Requests refused by the rate or the quota of their API key.",
+         load(&rag_api__server.rejected_limit));
+  number(out, "ragd_audit_failing", "gauge",
+         "1 while the audit log cannot be written; writes are refused once its queue is full.",
+         load(&rag_api__server.audit_failing));
   number(out, "ragd_http_received_bytes_total", "counter", "Bytes of request bodies.", load(&rag_api__server.bytes_in));
   number(out, "ragd_http_sent_bytes_total", "counter", "Bytes of answers' bodies.", load(&rag_api__server.bytes_out));
 }

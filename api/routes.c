@@ -107,6 +107,8 @@ const rag_route rag_api__routes[] = {
         "API keys, without their secrets"),
     RPC(Operations, DeleteKey, delete_key, "DELETE", "/v1/keys/{id}", delete_key_request, empty, ADMIN, POOL,
         "Delete an API key"),
+    RPC(Operations, RotateKey, rotate_key, "POST", "/v1/keys/{id}:rotate", rotate_key_request, create_key_response,
+        ADMIN, POOL, "Give an API key a new secret; the old one ends after grace_seconds"),
     RPC(Operations, GetStatus, get_status, "GET", "/v1/status", status_request, status, READ, POOL,
         "The server: version, sizes, whether it takes writes"),
     RPC(Operations, CreateBackup, create_backup, "POST", "/v1/backups", create_backup_request, job_started, ADMIN, POOL,

@@ -167,6 +167,7 @@ rag_status rag_api__search_run(rag_call *call, rag_kb *kb, const rag_api__search
                                Ragd__V1__SearchResponse **out, uint64_t *out_commit, rag_error *err) {
   rag_search_result result = {0};
   RAG_TRY(rag_kb_search(kb, &search->search, &result, err));
+  rag_api__call_plan(call, &result.plan);
   rag_status status = response_of(call, search, &result, out, err);
   if (out_commit) *out_commit = result.commit;
   rag_search_result_free(&result);

@@ -341,6 +341,7 @@ out:
   rag_buf_free(&im.lines.buf);
   rag_arena_destroy(im.arena);
   if (im.parser) rag_json_parser_release(im.parser);
+  if (im.total.committed) stream->call->commit = rag_slice_str(rag_api__commit_text(stream->call, im.total.commit));
   rag_ref_drop(im.kb);
   return status;
 }
@@ -371,6 +372,7 @@ rag_status rag_api__stream_kbs_import(rag_api__stream *stream, rag_error *err) {
   rag_status status = RAG_OK;
   RAG_TRY(check_type(stream, types, RAG_COUNT_OF(types), err));
   RAG_TRY(read_params(stream, kbs_import_params, RAG_COUNT_OF(kbs_import_params), &name, err));
+  call->kb = name;
   status = rag_kbs_import(call->api->kbs, name, stream->read, stream->read_ctx, &kb, err);
   // What is damaged is the caller's stream and not our store: no server error, and nothing for an operator's log.
   if (status == RAG_DATA_LOSS) status = err->status = RAG_INVALID_ARGUMENT;

@@ -1,14 +1,30 @@
 // Goal: nobody gets past a role or a key's kbs, by any route, through any door.
-// Method: every route of the table x every door (REST, RPC, stream, admit) x ten callers, against a rule stated here
-// without the table's role column. Then the ways around: escapes, bodies, lists, jobs, protobuf that names two kbs; and
+// Method: every route of the table x every door (REST, RPC, stream, admit) x thirteen callers, against a rule stated
+// here without the table's role column. Then the ways around: escapes, bodies, lists, jobs, protobuf that names two kbs; and
 // the life of keys.
 #include "dispatch_testing.h"
 
 #include <pthread.h>
 
-enum { NONE, MALFORMED, UNKNOWN, EXPIRED, READ, WRITE, ADMIN, READ_OTHER, WRITE_OTHER, WRITE_DOCS, CALLERS };
-static const char *const caller_names[CALLERS] = {"none",  "malformed", "unknown",    "expired",     "read",
-                                                  "write", "admin",     "read other", "write other", "write docs"};
+enum {
+  NONE,
+  MALFORMED,
+  UNKNOWN,
+  EXPIRED,
+  ROTATED_OUT, // the secret before a rotation, its grace over
+  READ,
+  WRITE,
+  ADMIN,
+  READ_OTHER,
+  WRITE_OTHER,
+  WRITE_DOCS,
+  WRITE_VIEWS,    // for a feature view alone: no kb
+  ADMIN_IN_GRACE, // the secret before a rotation, its grace not over
+  CALLERS
+};
+static const char *const caller_names[CALLERS] = {
+    "none",  "malformed",  "unknown",     "expired",    "rotated out", "read",          "write",
+    "admin", "read other", "write other", "write docs", "write views", "admin in grace"};
 typedef enum outcome { PASSES, UNAUTHENTICATED, DENIED } outcome;
 static const char *const outcome_names[] = {"passes", "401", "403"};
 static char headers[CALLERS][128];
@@ -25,6 +41,13 @@ static const char *make_key(service *s, const char *role, const char *kbs, const
 
 static void make_caller(service *s, int caller, const char *role, const char *kbs, const char *expires) {
   snprintf(headers[caller], sizeof(headers[caller]), "Bearer %s", make_key(s, role, kbs, expires));
+}
+
+// The key of a caller gets a new secret; the caller keeps the old one.
+static void rotate(service *s, const char *body) {
+  char target[96];
+  snprintf(target, sizeof(target), "/v1/keys/%s:rotate", at(s, "key.id"));
+  CALL(200, "POST", target, body);
 }
 
 static void ensure_kb(service *s) {
@@ -44,6 +67,12 @@ static int start(void **state) {
   s->trusted = true;
   make_caller(s, ADMIN, "admin", "", "null");
   make_caller(s, EXPIRED, "admin", "", "\"2033-05-18T03:33:20Z\"");
+  make_caller(s, ROTATED_OUT, "admin", "", "null");
+  rotate(s, "{\"grace_seconds\":1}");
+  make_caller(s, ADMIN_IN_GRACE, "admin", "", "null");
+  rotate(s, "{\"grace_seconds\":3600}");
+  CALL(200, "POST", "/v1/keys", "{\"role\":\"write\",\"feature_views\":[\"rides\"]}");
+  snprintf(headers[WRITE_VIEWS], sizeof(headers[0]), "Bearer %s", at(s, "secret"));
   make_caller(s, READ, "read", "", "null");
   make_caller(s, WRITE, "write", "", "null");
   make_caller(s, READ_OTHER, "read", "\"zzz\",\"other\",\"aaa\"", "null");
@@ -76,11 +105,12 @@ static bool is_in(const char *name, const char *const *names, size_t count) {
 static int least_caller(const rag_route *route) {
   static const char *const open[] = {"healthz", "readyz", "openapi.json"};
   static const char *const reads[] = {"Retrieval/Search", "Retrieval/SearchBatch", "Retrieval/Facets"};
-  static const char *const admin[] = {"KnowledgeBases/DeleteKb", "KnowledgeBases/Import", "Versions/Gc",
-                                      "Versions/Purge",          "Operations/PauseJob",   "Operations/ResumeJob",
-                                      "Operations/CancelJob",    "Operations/CreateKey",  "Operations/ListKeys",
+  static const char *const admin[] = {"KnowledgeBases/DeleteKb", "KnowledgeBases/Import",   "Versions/Gc",
+                                      "Versions/Purge",          "Operations/PauseJob",     "Operations/ResumeJob",
+                                      "Operations/CancelJob",    "Operations/CreateKey",    "Operations/ListKeys",
                                       "Operations/DeleteKey",    "Operations/CreateBackup", "Operations/ListBackups",
-                                      "Operations/VerifyBackup", "Operations/DeleteBackup", "Operations/Check"};
+                                      "Operations/VerifyBackup", "Operations/DeleteBackup", "Operations/Check",
+                                      "Operations/RotateKey"};
   if (is_in(route->name, open, RAG_COUNT_OF(open))) return NONE;
   if (is_in(route->name, admin, RAG_COUNT_OF(admin))) return ADMIN;
   if (strcmp(route->method, "GET") == 0 || is_in(route->name, reads, RAG_COUNT_OF(reads))) return READ;
@@ -91,9 +121,10 @@ static outcome rule(const rag_route *route, int caller, bool names_docs) {
   int least = least_caller(route);
   if (least == NONE) return PASSES;
   if (caller < READ) return UNAUTHENTICATED;
-  int role = caller == READ_OTHER ? READ : caller == WRITE_OTHER || caller == WRITE_DOCS ? WRITE : caller;
+  bool not_for_docs = caller == READ_OTHER || caller == WRITE_OTHER || caller == WRITE_VIEWS;
+  int role = caller == READ_OTHER ? READ : caller == ADMIN_IN_GRACE ? ADMIN : caller > ADMIN ? WRITE : caller;
   if (role < least) return DENIED;
-  if ((caller == READ_OTHER || caller == WRITE_OTHER) && names_docs) return DENIED;
+  if (not_for_docs && names_docs) return DENIED;
   return PASSES;
 }
 
@@ -438,8 +469,8 @@ static void test_threads(void **state) {
   for (unsigned i = 0; i < 4; i++) assert_int_equal(workers[i].made, 20);
   s->authorization = headers[ADMIN];
   CALL(200, "GET", "/v1/keys", NULL);
-  EXPECT("keys.7", "<absent>"); // the fixture's seven, all others gone
-  assert_string_not_equal(at(s, "keys.6"), "<absent>");
+  EXPECT("keys.10", "<absent>"); // the fixture's ten, all others gone
+  assert_string_not_equal(at(s, "keys.9"), "<absent>");
 }
 
 int main(void) {

@@ -45,6 +45,14 @@ bool rag_lexical__cursor_block(lex_cursor *cursor, uint32_t ordinal) {
   return high < end;
 }
 
+// Each block's data is an allocation of its own, so no CPU guesses where the next one lies: without this, waiting for
+// the first line was four fifths of the time of decoding, a quarter of a search's of a million chunks.
+static inline void fetch(const uint8_t *data) {
+  __builtin_prefetch(data);
+  __builtin_prefetch(data + 64);
+  __builtin_prefetch(data + 128);
+}
+
 void rag_lexical__cursor_load(lex_cursor *cursor) {
   uint32_t block = cursor->block;
   if (cursor->loaded == block) return;
@@ -61,6 +69,7 @@ void rag_lexical__cursor_load(lex_cursor *cursor) {
     cursor->tfs_loaded = block;
     cursor->count = cursor->tail_count;
   } else {
+    if (block + 1 < cursor->sealed) fetch(cursor->blocks[block + 1].data);
     rag_lexical__block_ordinals(&cursor->blocks[block], cursor->buffer);
     cursor->ordinals = cursor->buffer;
     cursor->count = LEX_BLOCK;

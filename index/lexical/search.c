@@ -31,6 +31,7 @@
 #define LOOK_UP_ALL_MIN 64u  // candidates from which on a whole list may be cheaper than looking each one up,
 #define LOOK_UP_ALL_SHARE 4u // and is where each of its blocks serves more than this many
 #define SEED_SHARE 8u        // times k: postings that a first floor is looked for in
+#define LENGTHS_AHEAD_MIN 4u // blocks in a window from which on its lengths are fetched beforehand
 #define DEADLINE_WINDOWS 16u // between two looks at the clock
 
 typedef struct search {
@@ -428,6 +429,9 @@ static uint32_t search_window(search *s, uint32_t start) {
   if (!page) return last; // the version has rows that were removed since: what is left of it is searched
   s->context->plan.windows++;
   s->length1 = page->length1;
+  if (blocks >= LENGTHS_AHEAD_MIN) {
+    for (uint32_t i = 0; i < LEX_PAGE; i += 16) __builtin_prefetch(&page->length1[i]);
+  }
   s->filter =
       rag_bitmap_block(s->context->filter, start / RAG_BITMAP_BLOCK_BITS, NULL) + s->base % RAG_BITMAP_BLOCK_BITS / 64;
   s->candidate_count = 0;

@@ -388,28 +388,31 @@ void rag_lexical_stats_get(rag_lexical *lexical, rag_lexical_stats *out); // any
 // What is past a limit is not lost but *not decided*: a string that is too long or one too many marks its row with
 // RAG_FIELDS_MARK_OPAQUE at that path, a row whose paths or values are too many is opaque as a whole
 // (rag_fields_block_opaque). A row that an answer's words lack is then not out: the caller looks at it itself.
-#define RAG_FIELDS_PATH_BYTES_MAX 1024u      // a longer path makes its row opaque
-#define RAG_FIELDS_ROW_VALUES_MAX 4096u      // values of one row; more make the row opaque
-#define RAG_FIELDS_PER_BLOCK_DEFAULT 1024u   // paths in a block; the most frequent are kept
-#define RAG_FIELDS_STRINGS_DEFAULT 65536u    // different strings of one path in a block: one per row fits
+#define RAG_FIELDS_PATH_BYTES_MAX 1024u // a longer path makes its row opaque
+#define RAG_FIELDS_ROW_VALUES_DEFAULT 4096u // values of one row; more make the row opaque
+#define RAG_FIELDS_PATHS_DEFAULT 1024u  // paths in a block; those of the most rows are kept
+#define RAG_FIELDS_PATHS_MAX 16384u
+#define RAG_FIELDS_STRINGS_DEFAULT 65536u // different strings of one path in a block: one per row fits
 #define RAG_FIELDS_STRING_BYTES_DEFAULT 256u // of one string
-#define RAG_FIELDS_LIST_MAX 1024u            // paths in options
-#define RAG_FIELDS_MARK_OPAQUE 0x8000u       // a string of the row at this path is not indexed; the other 15 are free
+#define RAG_FIELDS_STRING_BYTES_MAX (1u << 28)
+#define RAG_FIELDS_LIST_MAX 1024u      // paths in options
+#define RAG_FIELDS_MARK_OPAQUE 0x8000u // a string of the row at this path is not indexed; the other 15 are free
 
 typedef struct rag_fields rag_fields;
 typedef struct rag_fields_view rag_fields_view; // starts with a rag_ref: rag_ref_drop it
 
 typedef struct rag_fields_options {
   // Paths to index (none: all) and to leave out. A listed path stands for itself and for those that go on below it,
-  // with '.' or '['. Copied.
+  // with '.' or '['; a [] at its end says nothing. Copied.
   const rag_slice *only, *except;
   uint32_t only_count, except_count;
-  uint32_t paths_max;        // of a block; 0: RAG_FIELDS_PER_BLOCK_DEFAULT
+  uint32_t paths_max;        // of a block; 0: RAG_FIELDS_PATHS_DEFAULT
   uint32_t strings_max;      // of a path in a block; 0: RAG_FIELDS_STRINGS_DEFAULT
   uint32_t string_bytes_max; // 0: RAG_FIELDS_STRING_BYTES_DEFAULT
+  uint32_t row_values_max;   // 0: RAG_FIELDS_ROW_VALUES_DEFAULT
   uint64_t memory_bytes_max; // of the newest view; 0: no bound; an append beyond it is RAG_RESOURCE_EXHAUSTED
 } rag_fields_options;
-// RAG_INVALID_ARGUMENT (a list that is too long, an empty path).
+// RAG_INVALID_ARGUMENT (a limit over its maximum, a list that is too long, an empty path).
 RAG_NODISCARD rag_status rag_fields_create(const rag_fields_options *options, rag_fields **out, rag_error *err);
 void rag_fields_destroy(rag_fields *fields); // views that are still pinned stay valid until dropped
 
@@ -419,10 +422,11 @@ void rag_fields_destroy(rag_fields *fields); // views that are still pinned stay
 typedef struct rag_fields_batch rag_fields_batch;
 RAG_NODISCARD rag_status rag_fields_batch_create(const rag_fields *fields, rag_fields_batch **out, rag_error *err);
 void rag_fields_batch_destroy(rag_fields_batch *batch);
-#define RAG_FIELDS_NO_PATH UINT32_MAX
-// The number of a path within the batch; RAG_FIELDS_NO_PATH: not indexed (options), or too long. What is added there is
-// ignored; too long a path must be told with rag_fields_batch_opaque.
+#define RAG_FIELDS_NO_PATH UINT32_MAX           // left out by options: what is added there is ignored
+#define RAG_FIELDS_OPAQUE_PATH (UINT32_MAX - 1) // too long, or one too many: what is added there makes the row opaque
+// The number of a path within the batch, good until the epoch changes, which an append may do.
 uint32_t rag_fields_batch_path(rag_fields_batch *batch, rag_slice path);
+uint32_t rag_fields_batch_epoch(const rag_fields_batch *batch);
 void rag_fields_batch_row(rag_fields_batch *batch, uint32_t ordinal); // begins a row; strictly ascending
 void rag_fields_batch_opaque(rag_fields_batch *batch);                // the row has what was not told
 void rag_fields_batch_mark(rag_fields_batch *batch, uint32_t path, uint32_t marks);

@@ -29,6 +29,7 @@ typedef struct rag_kb__path {
 } rag_kb__path;
 // A path from its text. RAG_INVALID_ARGUMENT.
 RAG_NODISCARD rag_status rag_kb__filter_path(rag_slice text, rag_arena *arena, rag_kb__path *out, rag_error *err);
+bool rag_kb__filter_plain_name(rag_slice name); // needs no quotes in a path
 
 typedef struct rag_kb__point {
   double lat, lon;
@@ -122,6 +123,7 @@ bool rag_kb__filter_time(rag_slice text, int64_t *out_us);
 typedef bool (*rag_kb__value_fn)(void *context, rag_json value); // true stops
 bool rag_kb__filter_walk(const rag_kb__path *path, rag_json root, bool whole, rag_kb__value_fn fn, void *context);
 bool rag_kb__filter_read_point(rag_json value, rag_kb__point *out);
+#define RAG_KB__EARTH_RADIUS_M 6371008.8                                                  // mean radius, IUGG
 bool rag_kb__filter_point_holds(const rag_kb__condition *condition, rag_kb__point point); // GEO_*
 bool rag_kb__filter_in_bounds(const rag_kb__bounds *bounds, double value);
 

@@ -154,7 +154,6 @@ static bool test_range(const rag_kb__condition *c, rag_json value) {
 
 // ---------------------------------------------------------------------------------------------- geography
 
-#define EARTH_RADIUS_M 6371008.8 // mean radius, IUGG
 #define RADIANS (3.14159265358979323846 / 180.0)
 
 bool rag_kb__filter_read_point(rag_json value, rag_kb__point *out) {
@@ -172,7 +171,7 @@ static double haversine_m(rag_kb__point a, rag_kb__point b) {
   double dlat = (b.lat - a.lat) * RADIANS, dlon = (b.lon - a.lon) * RADIANS;
   double s = sin(dlat / 2), t = sin(dlon / 2);
   double h = s * s + cos(a.lat * RADIANS) * cos(b.lat * RADIANS) * t * t;
-  return 2 * EARTH_RADIUS_M * asin(sqrt(h < 1 ? h : 1));
+  return 2 * RAG_KB__EARTH_RADIUS_M * asin(sqrt(h < 1 ? h : 1));
 }
 
 // Even-odd rule on the plane of degrees; rings that cross the date line are not supported, as in GeoJSON without a cut.

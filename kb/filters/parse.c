@@ -127,6 +127,12 @@ static bool name_byte(char c) {
          (unsigned char)c >= 0x80;
 }
 
+bool rag_kb__filter_plain_name(rag_slice name) {
+  size_t i = 0;
+  while (i < name.size && name_byte(name.data[i])) i++;
+  return i == name.size && i > 0;
+}
+
 static bool parse_brackets(rag_slice text, size_t *at, rag_kb__step *out) {
   size_t i = *at + 1;
   if (i < text.size && text.data[i] == ']') {

@@ -93,7 +93,8 @@ struct rag_kb__highlighter {
   rag_slice text;
   bool cut; // the text goes on behind `text`
   rag_kb__highlights *out;
-  uint32_t head, tail;                  // of the ring, counted on without end
+  uint32_t head, tail; // of the ring, counted on without end
+  // What an older position has left in a slot ends before the new one begins.
   uint32_t reach[RAG_WORDS_PHRASE_MAX]; // by position: the position behind the phrases that begin there; 0: none
   uint32_t covered;                     // words before this position, and not flushed yet, are of a phrase
   uint16_t state;
@@ -290,7 +291,6 @@ static bool take_token(void *context, const rag_token *token) {
     h->ring[h->tail++ & h->ring_mask] = (waiting_token){token->start, token->end, token->position, matched, path};
   }
   if (path && h->window > 1) {
-    h->reach[token->position % RAG_WORDS_PHRASE_MAX] = 0;
     h->state = term ? step(h, h->state, term->number) : 0;
     uint32_t words = h->ends[h->state];
     if (words > 0) h->reach[(token->position + 1 - words) % RAG_WORDS_PHRASE_MAX] = token->position + 1;

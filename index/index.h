@@ -278,8 +278,8 @@ typedef struct rag_lexical_chunk {
 RAG_NODISCARD rag_status rag_lexical_append(rag_lexical *lexical, const rag_lexical_chunk *chunks, uint32_t count,
                                             rag_error *err);
 // Forgets chunks for good (gc, purge): no version that is still searched may need them. Views pinned earlier see them
-// still. The lists are written anew, and the memory returns, when a fifth of the rows is gone; the dictionary keeps
-// its terms.
+// still. The lists are written anew, and the memory returns, when a fifth of the rows is gone; the dictionary then
+// forgets the words that no row has any more, and their memory goes with the last view pinned earlier.
 RAG_NODISCARD rag_status rag_lexical_remove(rag_lexical *lexical, const rag_bitmap *ordinals, rag_error *err);
 
 rag_lexical_view *rag_lexical_pin(rag_lexical *lexical);                          // a new reference; lock-free

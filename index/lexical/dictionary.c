@@ -1,7 +1,7 @@
 // Terms: bytes to number and back, and the terms that start with given bytes.
 //
 // Owns
-//   terms   in segments that never move; a number is given once and for the life of the index
+//   terms   in segments that never move; a number is given once and for the life of the index, and stands for one term
 //   table   open addressing, (hash << 32 | number + 1) in each slot, at most half full; a larger copy replaces it
 //   texts   the terms' bytes in chunks
 //   runs    the numbers in byte order, as runs of falling size: the newest SORT_MIN terms are in none, and a run is
@@ -10,8 +10,10 @@
 // Invariants
 //   1. A number in the table, below `count` or in a run has its term written before (release, acquire).
 //   2. Only the writer writes; readers of find, term and prefix take no lock.
-// The dictionary never forgets: a term whose chunks are gone costs its bytes until the index is made anew. Terms of an
-// append that failed stay too, without postings.
+// Nothing is taken out of a dictionary. When the lists are written anew, so is it (copy): what has no postings then, the
+// terms of chunks that are gone and of appends that failed, is not in the new one, and its bytes are freed with the
+// last view of the old lists. Numbers stay, as sequences of terms and cached document frequencies hold them; one that
+// stands for no term any more costs its 40 bytes here and in the lists.
 #include "index/lexical/lexical_internal.h"
 
 #define TABLE_SLOTS_MIN 1024u
@@ -40,11 +42,13 @@ typedef struct runs {
 } runs;
 
 struct lex_dictionary {
+  lex_shared *shared; // borrowed from the core
   _Atomic(table *) table;
   _Atomic(lex_term *) segments[LEX_SEGMENTS];
   _Atomic uint32_t count;
   _Atomic(runs *) runs;
-  text_chunk *texts; // the writer's alone, as are the next two
+  uint32_t free_count; // numbers that stand for no term any more; immutable after copy
+  text_chunk *texts;   // the writer's alone, as are the next two
   uint8_t *text_at;
   size_t text_left;
 };
@@ -62,27 +66,32 @@ static rag_status table_create(lex_shared *shared, uint64_t slots, table **out, 
   return RAG_OK;
 }
 
-rag_status rag_lexical__dictionary_create(lex_shared *shared, rag_error *err) {
+static rag_status create(lex_shared *shared, uint64_t slots, lex_dictionary **out, rag_error *err) {
   lex_dictionary *dictionary = rag_calloc(1, sizeof *dictionary);
   if (!dictionary) return rag_fail_no_memory(err, sizeof *dictionary);
   table *first = NULL;
-  rag_status status = table_create(shared, TABLE_SLOTS_MIN, &first, err);
+  rag_status status = table_create(shared, slots, &first, err);
   if (status != RAG_OK) {
     rag_free(dictionary);
     return status;
   }
   atomic_init(&dictionary->table, first);
-  shared->dictionary = dictionary;
+  dictionary->shared = shared;
+  *out = dictionary;
   return RAG_OK;
+}
+
+rag_status rag_lexical__dictionary_create(lex_shared *shared, lex_dictionary **out, rag_error *err) {
+  return create(shared, TABLE_SLOTS_MIN, out, err);
 }
 
 static size_t runs_bytes(uint32_t count) {
   return (size_t)count * sizeof(uint32_t);
 }
 
-void rag_lexical__dictionary_destroy(lex_shared *shared) {
-  lex_dictionary *dictionary = shared->dictionary;
+void rag_lexical__dictionary_destroy(lex_dictionary *dictionary) {
   if (!dictionary) return;
+  lex_shared *shared = dictionary->shared;
   _Atomic uint64_t *sum = &shared->dictionary_bytes;
   table *last = atomic_load(&dictionary->table);
   rag_lexical__free(shared, sum, last, table_bytes(last->mask + 1));
@@ -103,6 +112,10 @@ void rag_lexical__dictionary_destroy(lex_shared *shared) {
 
 uint32_t rag_lexical__dictionary_count(const lex_dictionary *dictionary) {
   return atomic_load_explicit(&dictionary->count, memory_order_acquire);
+}
+
+uint32_t rag_lexical__dictionary_terms(const lex_dictionary *dictionary) {
+  return rag_lexical__dictionary_count(dictionary) - dictionary->free_count;
 }
 
 lex_term *rag_lexical__dictionary_term(const lex_dictionary *dictionary, uint32_t term) {
@@ -136,8 +149,8 @@ uint32_t rag_lexical__dictionary_find(const lex_dictionary *dictionary, rag_slic
   return look_up(dictionary, in, text, hash_of(text), &slot);
 }
 
-static rag_status grow_table(lex_shared *shared, lex_retired *retired, rag_error *err) {
-  lex_dictionary *dictionary = shared->dictionary;
+static rag_status grow_table(lex_dictionary *dictionary, lex_retired *retired, rag_error *err) {
+  lex_shared *shared = dictionary->shared;
   table *old = atomic_load_explicit(&dictionary->table, memory_order_relaxed), *fresh = NULL;
   RAG_TRY(rag_lexical__retire_room(retired, 1, err));
   RAG_TRY(table_create(shared, (old->mask + 1) * 2, &fresh, err));
@@ -153,8 +166,8 @@ static rag_status grow_table(lex_shared *shared, lex_retired *retired, rag_error
   return RAG_OK;
 }
 
-static rag_status keep_text(lex_shared *shared, rag_slice text, const uint8_t **out, rag_error *err) {
-  lex_dictionary *dictionary = shared->dictionary;
+static rag_status keep_text(lex_dictionary *dictionary, rag_slice text, const uint8_t **out, rag_error *err) {
+  lex_shared *shared = dictionary->shared;
   if (dictionary->text_left < text.size) {
     text_chunk *chunk = NULL;
     RAG_TRY(rag_lexical__alloc(shared, &shared->dictionary_bytes, sizeof *chunk + TEXT_CHUNK_BYTES, &chunk, err));
@@ -170,9 +183,22 @@ static rag_status keep_text(lex_shared *shared, rag_slice text, const uint8_t **
   return RAG_OK;
 }
 
-rag_status rag_lexical__dictionary_add(lex_shared *shared, rag_slice text, lex_retired *retired, uint32_t *out,
+// The entries of the segment of this number, all zeros where it is new.
+static rag_status reach_segment(lex_dictionary *dictionary, uint32_t segment, lex_term **out, rag_error *err) {
+  lex_shared *shared = dictionary->shared;
+  lex_term *entries = atomic_load_explicit(&dictionary->segments[segment], memory_order_relaxed);
+  if (!entries) {
+    size_t bytes = lex_segment_size(segment) * sizeof(lex_term);
+    RAG_TRY(rag_lexical__alloc(shared, &shared->dictionary_bytes, bytes, &entries, err));
+    memset(entries, 0, bytes);
+    atomic_store_explicit(&dictionary->segments[segment], entries, memory_order_release);
+  }
+  *out = entries;
+  return RAG_OK;
+}
+
+rag_status rag_lexical__dictionary_add(lex_dictionary *dictionary, rag_slice text, lex_retired *retired, uint32_t *out,
                                        rag_error *err) {
-  lex_dictionary *dictionary = shared->dictionary;
   uint32_t hash = hash_of(text);
   uint64_t slot;
   table *in = atomic_load_explicit(&dictionary->table, memory_order_relaxed);
@@ -185,21 +211,16 @@ rag_status rag_lexical__dictionary_add(lex_shared *shared, rag_slice text, lex_r
   if (term >= TERMS_MAX) {
     return rag_fail(err, RAG_RESOURCE_EXHAUSTED, "the dictionary is full at %u terms: make the index anew", TERMS_MAX);
   }
-  if ((uint64_t)term * 2 >= in->mask) {
-    RAG_TRY(grow_table(shared, retired, err));
+  if ((uint64_t)rag_lexical__dictionary_terms(dictionary) * 2 >= in->mask) {
+    RAG_TRY(grow_table(dictionary, retired, err));
     in = atomic_load_explicit(&dictionary->table, memory_order_relaxed);
     look_up(dictionary, in, text, hash, &slot);
   }
   uint32_t offset, segment = lex_segment_of(term, &offset);
-  lex_term *entries = atomic_load_explicit(&dictionary->segments[segment], memory_order_relaxed);
-  if (!entries) {
-    size_t bytes = lex_segment_size(segment) * sizeof(lex_term);
-    RAG_TRY(rag_lexical__alloc(shared, &shared->dictionary_bytes, bytes, &entries, err));
-    memset(entries, 0, bytes);
-    atomic_store_explicit(&dictionary->segments[segment], entries, memory_order_release);
-  }
+  lex_term *entries = NULL;
+  RAG_TRY(reach_segment(dictionary, segment, &entries, err));
   const uint8_t *kept = NULL;
-  RAG_TRY(keep_text(shared, text, &kept, err));
+  RAG_TRY(keep_text(dictionary, text, &kept, err));
   entries[offset] = (lex_term){.text = kept, .hash = hash, .size = (uint32_t)text.size};
   atomic_store_explicit(&dictionary->count, term + 1, memory_order_release);
   atomic_store_explicit(&in->slots[slot], (uint64_t)hash << 32 | (term + 1), memory_order_release);
@@ -229,8 +250,8 @@ static void merge(const lex_dictionary *dictionary, const uint32_t *a, uint32_t 
 }
 
 // One step: the unsorted terms become a run, which takes in the last runs while they are not twice as large.
-void rag_lexical__dictionary_sort(lex_shared *shared, lex_retired *retired) {
-  lex_dictionary *dictionary = shared->dictionary;
+void rag_lexical__dictionary_sort(lex_dictionary *dictionary, lex_retired *retired) {
+  lex_shared *shared = dictionary->shared;
   _Atomic uint64_t *sum = &shared->dictionary_bytes;
   runs *old = atomic_load_explicit(&dictionary->runs, memory_order_relaxed), *next = NULL;
   uint32_t sorted = old ? old->sorted : 0, count = atomic_load_explicit(&dictionary->count, memory_order_relaxed);
@@ -267,6 +288,105 @@ out:
   rag_lexical__free(shared, sum, fresh, runs_bytes(fresh_count));
   rag_lexical__free(shared, sum, next, sizeof *next);
 }
+
+// ---------------------------------------------------------------------------------------------- forgetting
+
+typedef struct filter {
+  bool (*keep)(const void *arg, uint32_t term);
+  const void *arg;
+} filter;
+
+static bool kept(const filter *f, const lex_dictionary *from, uint32_t term) {
+  return rag_lexical__dictionary_term(from, term)->size > 0 && f->keep(f->arg, term);
+}
+
+static rag_status copy_terms(const lex_dictionary *from, const filter *f, lex_dictionary *to, rag_error *err) {
+  uint32_t count = rag_lexical__dictionary_count(from);
+  table *in = atomic_load_explicit(&to->table, memory_order_relaxed);
+  for (uint32_t term = 0; term < count; term++) {
+    uint32_t offset, segment = lex_segment_of(term, &offset);
+    const lex_term *old = rag_lexical__dictionary_term(from, term);
+    lex_term *entries = NULL;
+    uint64_t at = old->hash;
+    RAG_TRY(reach_segment(to, segment, &entries, err));
+    if (!kept(f, from, term)) {
+      to->free_count++;
+      continue;
+    }
+    entries[offset] = *old;
+    RAG_TRY(keep_text(to, rag_slice_of(old->text, old->size), &entries[offset].text, err));
+    while (atomic_load_explicit(&in->slots[at & in->mask], memory_order_relaxed)) at++;
+    atomic_store_explicit(&in->slots[at & in->mask], (uint64_t)old->hash << 32 | (term + 1), memory_order_relaxed);
+  }
+  atomic_store_explicit(&to->count, count, memory_order_relaxed);
+  return RAG_OK;
+}
+
+// One run of all kept terms: those that were in no run are sorted, and the runs merged into them, the small ones first.
+static rag_status copy_runs(const lex_dictionary *from, const filter *f, lex_dictionary *to, rag_error *err) {
+  rag_status status = RAG_OK;
+  lex_shared *shared = to->shared;
+  _Atomic uint64_t *sum = &shared->dictionary_bytes;
+  const runs *old = atomic_load_explicit(&from->runs, memory_order_relaxed);
+  uint32_t numbers = rag_lexical__dictionary_count(from), all = rag_lexical__dictionary_terms(to), count = 0;
+  uint32_t *terms = NULL, *other = NULL, *picked = NULL;
+  size_t bytes = runs_bytes(RAG_MAX(1u, all));
+  runs *made = NULL;
+  RAG_TRY_OUT(rag_lexical__alloc(shared, sum, bytes, &terms, err));
+  RAG_TRY_OUT(rag_lexical__alloc(shared, sum, bytes, &other, err));
+  RAG_TRY_OUT(rag_lexical__alloc(shared, sum, bytes, &picked, err));
+  RAG_TRY_OUT(rag_lexical__alloc(shared, sum, sizeof *made, &made, err));
+  for (uint32_t term = old ? old->sorted : 0; term < numbers; term++) {
+    if (kept(f, from, term)) terms[count++] = term;
+  }
+  qsort_r(terms, count, sizeof *terms, compare_terms, to);
+  for (uint32_t r = old ? old->count : 0; r-- > 0;) {
+    uint32_t some = 0;
+    for (uint32_t i = 0; i < old->run[r].count; i++) {
+      if (kept(f, from, old->run[r].terms[i])) picked[some++] = old->run[r].terms[i];
+    }
+    merge(to, picked, some, terms, count, other);
+    uint32_t *swap = terms;
+    terms = other;
+    other = swap;
+    count += some;
+  }
+  RAG_ASSERT(count == all);
+  *made = (runs){.count = count > 0, .sorted = numbers}; // also without a run: free numbers are never sorted
+  if (count > 0) {
+    made->run[0].terms = terms;
+    made->run[0].count = count;
+    terms = NULL;
+  }
+  atomic_store_explicit(&to->runs, made, memory_order_relaxed);
+  made = NULL;
+out:
+  rag_lexical__free(shared, sum, made, sizeof *made);
+  rag_lexical__free(shared, sum, picked, bytes);
+  rag_lexical__free(shared, sum, other, bytes);
+  rag_lexical__free(shared, sum, terms, bytes);
+  return status;
+}
+
+rag_status rag_lexical__dictionary_copy(const lex_dictionary *from, bool (*keep)(const void *arg, uint32_t term),
+                                        const void *arg, lex_dictionary **out, rag_error *err) {
+  rag_status status = RAG_OK;
+  lex_dictionary *to = NULL;
+  const filter f = {keep, arg};
+  uint64_t terms = 0, slots = TABLE_SLOTS_MIN;
+  for (uint32_t term = 0; term < rag_lexical__dictionary_count(from); term++) terms += kept(&f, from, term);
+  while (terms * 2 >= slots - 1) slots *= 2;
+  RAG_TRY(create(from->shared, slots, &to, err));
+  RAG_TRY_OUT(copy_terms(from, &f, to, err));
+  RAG_TRY_OUT(copy_runs(from, &f, to, err));
+  *out = to;
+  to = NULL;
+out:
+  rag_lexical__dictionary_destroy(to);
+  return status;
+}
+
+// ---------------------------------------------------------------------------------------------- prefixes
 
 static bool starts_with(rag_slice text, rag_slice prefix) {
   return text.size >= prefix.size && memcmp(text.data, prefix.data, prefix.size) == 0;

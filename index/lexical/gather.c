@@ -243,7 +243,7 @@ rag_status rag_lexical__gather_prefix(lex_context *context, rag_slice prefix, le
   sums s = {.count = context->pages ? context->pages->count : 0};
   s.pages = rag_calloc(RAG_MAX(1u, s.count), sizeof *s.pages);
   if (!s.pages) return rag_fail_no_memory(err, s.count * sizeof *s.pages);
-  RAG_TRY_OUT(rag_lexical__dictionary_prefix(core->shared->dictionary, prefix, &terms, &term_count, err));
+  RAG_TRY_OUT(rag_lexical__dictionary_prefix(core->dictionary, prefix, &terms, &term_count, err));
   for (uint32_t i = 0; i < term_count; i++) {
     const lex_list *postings = lex_core_list(core, terms[i]);
     bool any = false;

@@ -3,7 +3,7 @@
 // Invariants
 //   1. A published view never changes. The cell holds the newest one.
 //   2. A failed append or remove publishes nothing, and no list, length or sequence that a view names has changed.
-//      (Terms that it brought stay in the dictionary, without postings.)
+//      (Terms that it brought stay in the dictionary, without postings, until the lists are written anew.)
 //   3. A row's length and sequence are written before the first posting of the row can be met.
 //   4. Garbage is freed when the views that could have met it are gone: see lexical_internal.h.
 // Threads: create, append, remove and destroy are the one writer's; pin and stats are anyone's and lock-free; what
@@ -99,7 +99,6 @@ static void shared_destroy(rag_ref *self) {
     rag_lexical__free(shared, item->sum, item->p, item->bytes);
   }
   rag_free(shared->leftover.items);
-  rag_lexical__dictionary_destroy(shared);
   rag_free(shared);
 }
 
@@ -163,19 +162,19 @@ rag_status rag_lexical_create(const rag_lexical_options *options, rag_lexical **
   shared->keep_sequences = options->keep_sequences;
   shared->bytes_max = options->memory_bytes_max;
   lexical->shared = shared;
-  RAG_TRY_OUT(rag_lexical__dictionary_create(shared, err));
   RAG_TRY_OUT(rag_lexical__core_create(shared, 1, &core, err));
+  RAG_TRY_OUT(rag_lexical__dictionary_create(shared, &core->dictionary, err));
   present = rag_bitmap_empty();
   if (!present) {
-    rag_ref_drop(core);
     status = rag_fail_no_memory(err, 0);
     goto out;
   }
-  RAG_TRY_OUT(view_create(shared, core, present, &empty, err));
+  RAG_TRY_OUT(view_create(shared, rag_ref_take(core), present, &empty, err));
   rag_cell_init(&lexical->newest, empty);
   *out = lexical;
   lexical = NULL;
 out:
+  rag_ref_drop(core);
   if (lexical) {
     rag_ref_drop(shared);
     rag_free(lexical);
@@ -207,7 +206,7 @@ void rag_lexical_stats_get(rag_lexical *lexical, rag_lexical_stats *out) {
   rag_lexical_view *view = rag_lexical_pin(lexical);
   *out = (rag_lexical_stats){
       .chunks = rag_bitmap_count(view->present),
-      .terms = rag_lexical__dictionary_count(shared->dictionary),
+      .terms = rag_lexical__dictionary_terms(view->core->dictionary),
       .postings = atomic_load_explicit(&shared->postings, memory_order_relaxed),
       .bytes = atomic_load_explicit(&shared->bytes, memory_order_relaxed),
       .postings_bytes = atomic_load_explicit(&shared->postings_bytes, memory_order_relaxed),
@@ -242,10 +241,9 @@ typedef struct batch {
   uint32_t chunks_kept; // whose length (and sequence) stand in their page
 } batch;
 
-static uint32_t next_stamp(rag_lexical *lexical) {
+static uint32_t next_stamp(rag_lexical *lexical, const lex_dictionary *dictionary) {
   if (++lexical->stamp > 0) return lexical->stamp;
   // Once in four thousand million chunks: the old stamps could be met again.
-  lex_dictionary *dictionary = lexical->shared->dictionary;
   for (uint32_t term = 0; term < rag_lexical__dictionary_count(dictionary); term++) {
     lex_term *entry = rag_lexical__dictionary_term(dictionary, term);
     entry->chunk_stamp = entry->batch_stamp = 0;
@@ -276,8 +274,8 @@ static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t 
     return rag_fail(err, RAG_INVALID_ARGUMENT, "a term of chunk %u has %zu bytes: it must have 1 to %u", ordinal,
                     text.size, RAG_LEXICAL_TERM_MAX);
   }
-  RAG_TRY(rag_lexical__dictionary_add(shared, text, &b->retired, &term, err));
-  lex_term *entry = rag_lexical__dictionary_term(shared->dictionary, term);
+  RAG_TRY(rag_lexical__dictionary_add(b->core->dictionary, text, &b->retired, &term, err));
+  lex_term *entry = rag_lexical__dictionary_term(b->core->dictionary, term);
   if (entry->batch_stamp != b->batch_stamp) {
     RAG_TRY(grow(&b->changes, &b->change_capacity, b->change_count, sizeof *b->changes, err));
     entry->batch_stamp = b->batch_stamp;
@@ -305,7 +303,8 @@ static rag_status add_terms(batch *b, uint32_t ordinal, const rag_slice *terms, 
 // A sequence: u32 size of the rest; the text's terms as varints of number + 1; where there is a title, 0 and its terms.
 static rag_status add_chunk(batch *b, const rag_lexical_chunk *chunk, rag_error *err) {
   lex_shared *shared = b->lexical->shared;
-  uint32_t stamp = next_stamp(b->lexical), at = chunk->ordinal & (LEX_PAGE - 1), heavy = shared->title_weight;
+  uint32_t stamp = next_stamp(b->lexical, b->core->dictionary), at = chunk->ordinal & (LEX_PAGE - 1),
+           heavy = shared->title_weight;
   uint32_t ordinal = chunk->ordinal;
   uint64_t all = (uint64_t)chunk->title_count + chunk->text_count + chunk->extra_count + chunk->title_extra_count;
   if (all > RAG_LEXICAL_CHUNK_TERMS_MAX) {
@@ -440,10 +439,10 @@ rag_status rag_lexical_append(rag_lexical *lexical, const rag_lexical_chunk *chu
     newest = rag_lexical_pin(lexical);
   }
   b.core = newest->core;
-  b.batch_stamp = next_stamp(lexical);
+  b.batch_stamp = next_stamp(lexical, b.core->dictionary);
   RAG_TRY_OUT(rag_lexical__core_room(b.core, chunks[count - 1].ordinal, &b.retired, err));
   for (uint32_t i = 0; i < count; i++) RAG_TRY_OUT(add_chunk(&b, &chunks[i], err));
-  RAG_TRY_OUT(rag_lexical__core_slots(b.core, rag_lexical__dictionary_count(shared->dictionary), err));
+  RAG_TRY_OUT(rag_lexical__core_slots(b.core, rag_lexical__dictionary_count(b.core->dictionary), err));
   RAG_TRY_OUT(group(&b, err));
   RAG_TRY_OUT(present_after(newest->present, chunks, count, &present, err));
   RAG_TRY_OUT(view_create(shared, rag_ref_take(b.core), present, &next, err));
@@ -458,7 +457,7 @@ rag_status rag_lexical_append(rag_lexical *lexical, const rag_lexical_chunk *chu
   for (uint32_t i = 0; i < b.change_count; i++) rag_lexical__change_apply(b.core, &b.changes[i], &b.retired);
   b.core->rows += count;
   b.chunks_kept = 0;
-  rag_lexical__dictionary_sort(shared, &b.retired);
+  rag_lexical__dictionary_sort(b.core->dictionary, &b.retired);
   publish(lexical, newest, next, &b.retired);
   newest = NULL;
 out:

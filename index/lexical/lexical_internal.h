@@ -51,7 +51,6 @@ typedef struct lex_retired {
   uint32_t reserved; // room that was promised and is not used yet
 } lex_retired;
 // What everything of one index shares, and what outlives it while views are pinned.
-typedef struct lex_dictionary lex_dictionary;
 typedef struct lex_shared {
   rag_ref ref;
   uint32_t title_weight; // immutable, as are the next two
@@ -64,8 +63,7 @@ typedef struct lex_shared {
   _Atomic uint64_t dictionary_bytes;
   _Atomic uint64_t postings;
   _Atomic uint64_t rebuilds;
-  lex_retired leftover;       // the writer's alone: what a failed append replaced, for the next epoch
-  lex_dictionary *dictionary; // owned
+  lex_retired leftover; // the writer's alone: what a failed append replaced, for the next epoch
 } lex_shared;
 
 // Allocation that counts: `sum` is one of the sums above, or NULL. RAG_RESOURCE_EXHAUSTED.
@@ -99,7 +97,7 @@ static inline uint32_t lex_segment_size(uint32_t segment) {
 // ---------------------------------------------------------------------------------------------- dictionary
 
 typedef struct lex_term {
-  const uint8_t *text; // immutable, as are hash and size
+  const uint8_t *text; // immutable, as are hash and size; a number that stands for no term any more has size 0
   uint32_t hash;
   uint32_t size;
   uint32_t chunk_stamp; // the writer's alone, as are the next three: the last chunk that had the term
@@ -108,17 +106,23 @@ typedef struct lex_term {
   uint32_t run;         // and its run in the batch
 } lex_term;
 
-RAG_NODISCARD rag_status rag_lexical__dictionary_create(lex_shared *shared, rag_error *err);
-void rag_lexical__dictionary_destroy(lex_shared *shared);
+typedef struct lex_dictionary lex_dictionary;
+RAG_NODISCARD rag_status rag_lexical__dictionary_create(lex_shared *shared, lex_dictionary **out, rag_error *err);
+void rag_lexical__dictionary_destroy(lex_dictionary *dictionary);
+// Another one with the terms for which keep() says so, under the same numbers; the others' numbers stay free for good.
+RAG_NODISCARD rag_status rag_lexical__dictionary_copy(const lex_dictionary *from,
+                                                      bool (*keep)(const void *arg, uint32_t term), const void *arg,
+                                                      lex_dictionary **out, rag_error *err);
 // Any thread; LEX_NO_TERM where there is none.
 uint32_t rag_lexical__dictionary_find(const lex_dictionary *dictionary, rag_slice text);
-uint32_t rag_lexical__dictionary_count(const lex_dictionary *dictionary);
+uint32_t rag_lexical__dictionary_count(const lex_dictionary *dictionary); // numbers given so far
+uint32_t rag_lexical__dictionary_terms(const lex_dictionary *dictionary); // terms that have one
 // The writer's: finds or adds. Outgrown tables go to `retired`.
-RAG_NODISCARD rag_status rag_lexical__dictionary_add(lex_shared *shared, rag_slice text, lex_retired *retired,
+RAG_NODISCARD rag_status rag_lexical__dictionary_add(lex_dictionary *dictionary, rag_slice text, lex_retired *retired,
                                                      uint32_t *out, rag_error *err);
 lex_term *rag_lexical__dictionary_term(const lex_dictionary *dictionary, uint32_t term);
 // The writer's, after a batch: keeps the terms in sorted runs. A failure leaves prefix searches slower, nothing else.
-void rag_lexical__dictionary_sort(lex_shared *shared, lex_retired *retired);
+void rag_lexical__dictionary_sort(lex_dictionary *dictionary, lex_retired *retired);
 // Every term that starts with `prefix`, in byte order; *out is owned. Any thread.
 RAG_NODISCARD rag_status rag_lexical__dictionary_prefix(const lex_dictionary *dictionary, rag_slice prefix,
                                                         uint32_t **out, uint32_t *out_count, rag_error *err);
@@ -162,11 +166,12 @@ typedef struct lex_pages {
   lex_page *page[]; // NULL: no row there
 } lex_pages;
 
-// One generation of lists. Views share it until removals have it written anew.
+// One generation of lists, and the dictionary of their terms. Views share it until removals have it written anew.
 typedef _Atomic(lex_list *) lex_list_slot;
 typedef struct lex_core {
   rag_ref ref;
-  lex_shared *shared; // owned reference
+  lex_shared *shared;         // owned reference
+  lex_dictionary *dictionary; // owned; of an older core: the terms of its own lists, as its views may still be searched
   uint64_t generation;
   uint64_t rows; // the writer's alone: rows that the lists have, the removed ones included
   _Atomic(lex_list_slot *) lists[LEX_SEGMENTS];
@@ -174,7 +179,7 @@ typedef struct lex_core {
 } lex_core;
 
 RAG_NODISCARD rag_status rag_lexical__core_create(lex_shared *shared, uint64_t generation, lex_core **out,
-                                                  rag_error *err);
+                                                  rag_error *err); // without a dictionary
 // The term's list, or NULL.
 static inline lex_list *lex_core_list(const lex_core *core, uint32_t term) {
   uint32_t offset;
@@ -215,7 +220,7 @@ RAG_NODISCARD rag_status rag_lexical__change_prepare(lex_core *core, lex_change 
 void rag_lexical__change_apply(lex_core *core, lex_change *change, lex_retired *retired);
 void rag_lexical__change_cancel(lex_core *core, lex_change *change);
 
-// A new core with the rows of `present` alone.
+// A new core with the rows of `present` and the terms that they have, alone.
 RAG_NODISCARD rag_status rag_lexical__core_rebuild(const lex_core *from, const rag_bitmap *present, lex_core **out,
                                                    rag_error *err);
 

@@ -64,6 +64,7 @@ static void core_destroy(rag_ref *self) {
     rag_lexical__free(shared, NULL, page, sizeof *page);
   }
   if (pages) rag_lexical__free(shared, NULL, pages, pages_bytes(pages->count));
+  rag_lexical__dictionary_destroy(core->dictionary);
   rag_ref_drop(shared);
   rag_free(core);
 }
@@ -378,12 +379,16 @@ out:
   return status;
 }
 
+static bool has_list(const void *core, uint32_t term) {
+  return lex_core_list(core, term) != NULL;
+}
+
 rag_status rag_lexical__core_rebuild(const lex_core *from, const rag_bitmap *present, lex_core **out, rag_error *err) {
   rag_status status = RAG_OK;
   lex_core *core = NULL;
   lex_retired none = {0}; // nobody else sees the new core: what it outgrows is freed at once
   uint64_t kept = 0;
-  uint32_t terms = rag_lexical__dictionary_count(from->shared->dictionary);
+  uint32_t terms = rag_lexical__dictionary_count(from->dictionary);
   RAG_TRY(rag_lexical__core_create(from->shared, from->generation + 1, &core, err));
   RAG_TRY_OUT(rag_lexical__core_slots(core, terms, err));
   RAG_TRY_OUT(copy_rows(from, present, core, &none, err));
@@ -392,6 +397,7 @@ rag_status rag_lexical__core_rebuild(const lex_core *from, const rag_bitmap *pre
     uint32_t offset, segment = lex_segment_of(term, &offset);
     if (list) RAG_TRY_OUT(copy_list(list, present, core, &core->lists[segment][offset], &kept, err));
   }
+  RAG_TRY_OUT(rag_lexical__dictionary_copy(from->dictionary, has_list, core, &core->dictionary, err));
   atomic_store_explicit(&from->shared->postings, kept, memory_order_relaxed);
   atomic_fetch_add_explicit(&from->shared->rebuilds, 1, memory_order_relaxed);
   *out = core;

@@ -56,7 +56,7 @@ static double idf_of(const lex_context *context, uint64_t df) {
 // The item's W from its document frequency; 0: the version knows nothing of it.
 static rag_status weigh(lex_context *context, lex_plan *plan, item *it, double k1, rag_error *err) {
   const rag_lexical_clause *clause = &context->query->clauses[it->clause];
-  const lex_dictionary *dictionary = context->view->core->shared->dictionary;
+  const lex_dictionary *dictionary = context->view->core->dictionary;
   uint32_t terms[RAG_LEXICAL_PHRASE_MAX];
   double idf = 0;
   RAG_TRY(rag_lexical__check_deadline(context, err));
@@ -202,7 +202,7 @@ rag_status rag_lexical__plan_make(lex_context *context, lex_plan *plan, rag_erro
     item it = {.kind = clause->kind, .occur = clause->occur, .clause = i, .weight = (double)clause->weight};
     if (it.kind == RAG_LEXICAL_PHRASE && clause->term_count == 1) it.kind = RAG_LEXICAL_TERM;
     if (it.kind == RAG_LEXICAL_TERM) {
-      it.term = rag_lexical__dictionary_find(context->view->core->shared->dictionary, clause->terms[0]);
+      it.term = rag_lexical__dictionary_find(context->view->core->dictionary, clause->terms[0]);
       // A list may be missing where the term came with an append that failed, or whose chunks are gone.
       if (it.term == LEX_NO_TERM || !lex_core_list(context->view->core, it.term)) {
         plan->impossible |= it.occur == RAG_LEXICAL_MUST;

@@ -148,7 +148,7 @@ uint32_t rag_lexical__df(const rag_lexical_view *view, const rag_lexical_version
 }
 
 uint32_t rag_lexical_version_df(const rag_lexical_view *view, const rag_lexical_version *version, rag_slice text) {
-  const lex_dictionary *dictionary = view->core->shared->dictionary;
+  const lex_dictionary *dictionary = view->core->dictionary;
   uint32_t term = rag_lexical__dictionary_find(dictionary, text);
   return term == LEX_NO_TERM ? 0 : rag_lexical__df(view, version, term);
 }

@@ -1,5 +1,6 @@
 // Goal: what fails changes nothing and leaks nothing, and can be repeated; limits hold at their value and one past it;
-// the memory bound holds and memory returns; a deadline stops a search; the df cache's tables stay bounded.
+// the memory bound holds and memory returns; a deadline stops a search; the df cache's tables stay bounded;
+// words of removed chunks are forgotten.
 //
 // Method: every allocation of appends, removals, versions and searches is made to fail in turn, and after each failure
 // the index must answer as before and the same call must then succeed; limits are met from both sides.
@@ -302,8 +303,115 @@ static void test_prefix_limit(void **state) {
   rag_lexical_destroy(lexical);
 }
 
+static uint32_t df_of(rag_lexical_view *view, const char *text) {
+  rag_lexical_version *version = NULL;
+  assert_int_equal(rag_lexical_version_create(view, rag_lexical_view_present(view), NULL, &version, NULL), RAG_OK);
+  uint32_t df = rag_lexical_version_df(view, version, rag_slice_str(text));
+  rag_lexical_clause clause = {.kind = RAG_LEXICAL_PREFIX, .weight = 1, .term_count = 1};
+  rag_slice prefix = rag_slice_of(text, strlen(text) - 1);
+  clause.terms = &prefix;
+  rag_lexical_query query = {.clauses = &clause, .clause_count = 1, .k = 10};
+  rag_lexical_hit hits[10];
+  uint32_t count = 0;
+  assert_int_equal(rag_lexical_search(view, version, &query, hits, &count, NULL, NULL), RAG_OK);
+  assert_true(df == 0 || count > 0);
+  rag_ref_drop(version);
+  return df;
+}
+
+// Appends chunks first, first + 1, ...: each has a word of its own ("<letter><ordinal>z") and one that all share.
+static void append_own_words(rag_lexical *lexical, char letter, uint32_t first, uint32_t count) {
+  rag_lexical_chunk *chunks = calloc(count, sizeof *chunks);
+  rag_slice(*slices)[2] = calloc(count, sizeof *slices);
+  char(*names)[16] = calloc(count, sizeof *names);
+  for (uint32_t i = 0; i < count; i++) {
+    snprintf(names[i], sizeof names[i], "%c%uz", letter, first + i);
+    slices[i][0] = rag_slice_str(names[i]);
+    slices[i][1] = rag_slice_str("shared");
+    chunks[i] = (rag_lexical_chunk){.ordinal = first + i, .text = slices[i], .text_count = 2};
+  }
+  assert_int_equal(rag_lexical_append(lexical, chunks, count, NULL), RAG_OK);
+  free(names);
+  free(slices);
+  free(chunks);
+}
+
+static void remove_range(rag_lexical *lexical, uint32_t first, uint32_t count) {
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
+  rag_bitmap *gone = NULL;
+  assert_int_equal(rag_bitmap_edit_add_range(edit, first, count), RAG_OK);
+  assert_int_equal(rag_bitmap_edit_finish(edit, &gone), RAG_OK);
+  assert_int_equal(rag_lexical_remove(lexical, gone, NULL), RAG_OK);
+  rag_ref_drop(gone);
+}
+
+// Words of removed chunks leave the dictionary when the lists are written anew: sorted and unsorted ones, some and all;
+// views from before know them, they may come again, and the numbers of the others, which sequences hold, stay.
+static void test_the_dictionary_forgets(void **state) {
+  (void)state;
+  enum { MANY = 5000 }; // more than are sorted at once
+  rag_lexical *lexical = create(0);
+  rag_lexical_stats stats, full;
+  append_own_words(lexical, 'a', 0, MANY);
+  append_own_words(lexical, 'b', MANY, 100);
+  rag_lexical_stats_get(lexical, &full);
+  assert_int_equal(full.terms, MANY + 100 + 1);
+  rag_lexical_view *before = rag_lexical_pin(lexical);
+  remove_range(lexical, 0, 500); // too few
+  rag_lexical_stats_get(lexical, &stats);
+  assert_int_equal(stats.terms, full.terms);
+  remove_range(lexical, 0, MANY - 1000);
+  remove_range(lexical, MANY, 50); // too few
+  append_own_words(lexical, 'c', 2 * MANY, 10);
+  rag_lexical_stats_get(lexical, &stats);
+  assert_int_equal(stats.rebuilds, 1);
+  assert_int_equal(stats.terms, 1000 + 100 + 10 + 1);
+  rag_lexical_view *view = rag_lexical_pin(lexical);
+  assert_int_equal(df_of(view, "a17z"), 0);
+  assert_int_equal(df_of(before, "a17z"), 1);
+  assert_int_equal(df_of(view, "a4999z"), 1);
+  assert_int_equal(df_of(view, "b5000z"), 0);
+  assert_int_equal(df_of(view, "b5099z"), 1);
+  assert_int_equal(df_of(view, "c10009z"), 1);
+  assert_int_equal(df_of(view, "shared"), 1000 + 50 + 10);
+  rag_ref_drop(before);
+  rag_lexical_stats_get(lexical, &stats);
+  assert_true(stats.dictionary_bytes < full.dictionary_bytes);
+  append_own_words(lexical, 'a', 17, 1); // comes again, under another number
+  append_own_words(lexical, 'd', 3 * MANY, MANY);
+  rag_ref_drop(view);
+  view = rag_lexical_pin(lexical);
+  rag_slice terms[] = {rag_slice_str("a17z"), rag_slice_str("shared")};
+  rag_lexical_version *version = NULL;
+  assert_int_equal(rag_lexical_version_create(view, rag_lexical_view_present(view), NULL, &version, NULL), RAG_OK);
+  for (uint32_t i = 0; i < 2; i++) {
+    terms[0] = rag_slice_str(i ? "a4500z" : "a17z");
+    rag_lexical_clause clause = {.kind = RAG_LEXICAL_PHRASE, .weight = 1, .term_count = 2, .terms = terms};
+    rag_lexical_query query = {.clauses = &clause, .clause_count = 1, .k = 10};
+    rag_lexical_hit hits[10];
+    uint32_t count = 0;
+    assert_int_equal(rag_lexical_search(view, version, &query, hits, &count, NULL, NULL), RAG_OK);
+    assert_int_equal(count, 1);
+    assert_int_equal(hits[0].ordinal, i ? 4500 : 17);
+  }
+  rag_ref_drop(version);
+  rag_ref_drop(view);
+  remove_range(lexical, 0, 4 * MANY);
+  rag_lexical_stats_get(lexical, &stats);
+  assert_int_equal(stats.terms, 0);
+  append_own_words(lexical, 'e', 0, MANY); // sorted without what is free
+  view = rag_lexical_pin(lexical);
+  assert_int_equal(df_of(view, "e4999z"), 1);
+  assert_int_equal(df_of(view, "d15000z"), 0);
+  rag_lexical_stats_get(lexical, &stats);
+  assert_int_equal(stats.terms, MANY + 1);
+  rag_ref_drop(view);
+  rag_lexical_destroy(lexical);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_the_dictionary_forgets),
       cmocka_unit_test(test_every_failed_allocation_changes_nothing),
       cmocka_unit_test(test_failed_searches),
       cmocka_unit_test(test_memory_bound),

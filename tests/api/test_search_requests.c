@@ -269,30 +269,42 @@ static void *write_on(void *arg) {
   return NULL;
 }
 
+// Long enough that a writer moves the branch while it runs.
+#define LONG_BATCH 200u
+
+static void long_batch(unsigned min_commit, rag_buf *out) {
+  rag_buf_append_str(out, "{\"searches\":[{\"query\":\"n\",\"at\":\"still\",\"k\":1}");
+  for (unsigned i = 1; i < LONG_BATCH; i++)
+    rag_buf_append_str(out, i % 2 ? ",{\"query\":\"n\",\"k\":1}" : ",{\"query\":\"n\",\"k\":1,\"at\":\"main\"}");
+  rag_buf_printf(out, ",{\"query\":\"n\",\"at\":\"main\",\"min_commit\":\"c%u\",\"timeout_ms\":20000}]}", min_commit);
+}
+
 static void test_batch_sees_one_commit(void **state) {
   service *s = *state;
   writer w = {.s = s};
   pthread_t thread;
-  char first[24] = "", body[512];
+  char first[24] = "", path[48];
   unsigned moved = 0;
   CALL(200, "POST", DOCS "/branches", "{\"name\":\"still\"}");
   assert_int_equal(pthread_create(&thread, NULL, write_on, &w), 0);
-  for (unsigned round = 0; round < 100000 && moved < 5; round++) {
-    snprintf(body, sizeof(body),
-             "{\"searches\":[{\"query\":\"n\",\"k\":1},{\"query\":\"n\",\"at\":\"still\",\"k\":1},{\"query\":\"n\","
-             "\"at\":\"main\",\"min_commit\":\"c%u\",\"timeout_ms\":20000},{\"query\":\"n\",\"k\":1,\"at\":\"main\"}]}",
-             3 + round % 5);
-    CALL(200, "POST", DOCS "/search:batch", body);
-    EXPECT("responses.1.commit", "c2");
-    EXPECT("responses.2.commit", at(s, "responses.0.commit"));
-    EXPECT("responses.3.commit", at(s, "responses.0.commit"));
-    assert_true(strtoull(at(s, "responses.0.commit") + 1, NULL, 10) >= 3 + round % 5);
-    moved += strcmp(first, at(s, "responses.0.commit")) != 0;
-    snprintf(first, sizeof(first), "%.20s", at(s, "responses.0.commit"));
+  for (unsigned round = 0; round < 100000 && moved < 10; round++) {
+    rag_buf body = {0};
+    long_batch(3 + round % 5, &body);
+    expect_status(s, send_bytes(s, "POST", DOCS "/search:batch", body.data, body.size), 200, __FILE__, __LINE__);
+    rag_buf_free(&body);
+    EXPECT("responses.0.commit", "c2");
+    snprintf(path, sizeof(path), "%.20s", at(s, "responses.1.commit"));
+    moved += strcmp(first, path) != 0;
+    snprintf(first, sizeof(first), "%.20s", path);
+    assert_true(strtoull(first + 1, NULL, 10) >= 3 + round % 5);
+    for (unsigned i = 2; i <= LONG_BATCH; i++) {
+      snprintf(path, sizeof(path), "responses.%u.commit", i);
+      EXPECT(path, first);
+    }
   }
   w.stop = true;
   pthread_join(thread, NULL);
-  assert_true(moved >= 5); // else there was nothing to see
+  assert_true(moved >= 10); // else there was nothing to see
 }
 
 static void test_batch_deadline(void **state) {

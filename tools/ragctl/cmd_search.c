@@ -165,6 +165,8 @@ static void print_line(const marked *m, size_t start, size_t end, unsigned room)
     while (from > start && ctl_columns(rag_slice_of(text + from, mark->end - from)) < room / 2) do
         from--;
       while (from > start && ((unsigned char)text[from] & 0xC0) == 0x80); // whole characters
+    const char *blank = from > start ? memchr(text + from, ' ', RAG_MAX(mark->start, from) - from) : NULL;
+    if (blank) from = (size_t)(blank - text) + 1; // whole words, where there are any
     cut_before = from > start;
     start = from;
   }
@@ -276,8 +278,9 @@ static void print_words(rag_json plan) {
   char a[32], b[32], c[32];
   if (!rag_json_find(plan, rag_slice_str("lexical"), &lexical)) return;
   plan_line("words", ms_of(plan, "lexical_us"));
-  printf("%s terms of %s clauses; %s of ", grouped(ctl_uint(lexical, "terms"), a),
-         grouped(ctl_uint(lexical, "clauses"), b), grouped(ctl_uint(lexical, "postings_scored"), c));
+  uint64_t terms = ctl_uint(lexical, "terms"), clauses = ctl_uint(lexical, "clauses");
+  printf("%s %s of %s %s; %s of ", grouped(terms, a), terms == 1 ? "term" : "terms", grouped(clauses, b),
+         clauses == 1 ? "clause" : "clauses", grouped(ctl_uint(lexical, "postings_scored"), c));
   printf("%s postings scored%s%s%s\n", grouped(ctl_uint(lexical, "postings"), a),
          ctl_bool(lexical, "only_stop_words") ? "; only stop words, searched as they are" : "",
          ctl_bool(lexical, "query_truncated") ? "; the query has too many words, the last ones were left out" : "",

@@ -1,8 +1,8 @@
-// Goal: the spans of a text that a query's words are marked in are those that highlight.c states, bounded, and never cut a
-// character; a parsed query's clauses reach the lexical index as they are.
+// Goal: the spans of a text that a query's words are marked in are those that highlight.c states, bounded, and never cut
+// a character; a parsed query's clauses reach the lexical index as they are.
 // Method: known texts with brackets where spans are; a second implementation that holds every token of the text against
-// every term of the query, beside random texts and queries of few words (so that phrases overlap, repeat and end in each
-// other); random bytes; texts at the limits. The seed is printed; RAGD_TEST_SEED repeats a run.
+// every term of the query, beside random texts and queries of few words (so that phrases overlap, repeat and end in
+// each other); random bytes; texts at the limits. The seed is printed; RAGD_TEST_SEED repeats a run.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

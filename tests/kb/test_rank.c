@@ -1,5 +1,5 @@
-// Goal: fused rankings, groups and diverse picks are what their formulas say, bit for bit and whatever the order of equal
-// hits, at the edges too.
+// Goal: fused rankings, groups and diverse picks are what their formulas say, bit for bit and whatever the order of
+// equal hits, at the edges too.
 // Method: second implementations that do it the plain way (ranks by counting, MMR by computing every likeness anew in
 // every round) beside random input with many equal scores; and cases with known answers. The seed is printed;
 // RAGD_TEST_SEED repeats a run.

@@ -27,6 +27,31 @@ static Ragd__V1__Chunking *chunking_message(rag_call *call, const rag_chunking *
   return out;
 }
 
+static rag_status paths_message(rag_call *call, const char *lines, char ***out, size_t *out_count, rag_error *err) {
+  size_t count = 0, at = 0;
+  for (const char *c = lines ? lines : ""; *c; c++) count += *c == '\n';
+  RAG_TRY(rag_api__new_array(call, (uint32_t)count, sizeof(**out), out, err));
+  for (const char *c = lines ? lines : ""; *c && at < count; at++) {
+    size_t size = strcspn(c, "\n");
+    (*out)[at] = rag_api__text(call, rag_slice_of(c, size));
+    c += size + 1;
+  }
+  *out_count = count;
+  return RAG_OK;
+}
+
+static rag_status fields_message(rag_call *call, const rag_kb_config *config, Ragd__V1__FieldsConfig **out,
+                                 rag_error *err) {
+  Ragd__V1__FieldsConfig *fields = API_NEW(call, fields_config);
+  if (!fields) return rag_fail_no_memory(err, sizeof(*fields));
+  RAG_TRY(paths_message(call, config->fields_only, &fields->only, &fields->n_only, err));
+  RAG_TRY(paths_message(call, config->fields_except, &fields->except, &fields->n_except, err));
+  fields->values_max_presence_case = RAGD__V1__FIELDS_CONFIG__VALUES_MAX_PRESENCE_VALUES_MAX;
+  fields->values_max = config->fields_values_max ? config->fields_values_max : RAG_FIELDS_STRINGS_DEFAULT;
+  *out = fields;
+  return RAG_OK;
+}
+
 static rag_status info_message(rag_call *call, const rag_kb_info *info, Ragd__V1__Kb **out, rag_error *err) {
   const rag_kb_config *config = &info->config;
   Ragd__V1__Kb *kb = API_NEW(call, kb);
@@ -47,6 +72,7 @@ static rag_status info_message(rag_call *call, const rag_kb_info *info, Ragd__V1
   index->target_recall = config->target_recall;
   index->memory_bytes_max = config->memory_bytes_max;
   kb->index = index;
+  RAG_TRY(fields_message(call, config, &kb->fields, err));
   freshness->lag_slo_seconds = config->lag_slo_seconds;
   freshness->max_age_seconds = config->max_age_seconds;
   kb->freshness = freshness;
@@ -107,6 +133,39 @@ static rag_status set_chunking(rag_kb_config *config, const Ragd__V1__Chunking *
 }
 
 // A part that is given replaces the whole part.
+// A list of paths is kept as lines.
+static rag_status set_paths(char **out, char *const *paths, size_t count, const char *field, rag_error *err) {
+  rag_buf lines = {0};
+  for (size_t i = 0; i < count; i++) {
+    if (!paths[i][0] || strchr(paths[i], '\n')) {
+      rag_buf_free(&lines);
+      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s[%zu]: a path is not empty and has no line break",
+                            field, i);
+    }
+    rag_buf_append(&lines, paths[i], strlen(paths[i]));
+    rag_buf_append(&lines, "\n", 1);
+  }
+  rag_status status = rag_buf_check(&lines, err);
+  char *made = status == RAG_OK ? rag_strndup((const char *)lines.data, lines.size) : NULL;
+  rag_buf_free(&lines);
+  if (status != RAG_OK) return status;
+  if (!made) return rag_fail_no_memory(err, 0);
+  rag_free(*out);
+  *out = made;
+  return RAG_OK;
+}
+
+static rag_status set_fields(rag_kb_config *config, const Ragd__V1__FieldsConfig *in, rag_error *err) {
+  if (!in) return RAG_OK;
+  RAG_TRY(set_paths(&config->fields_only, in->only, in->n_only, "fields.only", err));
+  RAG_TRY(set_paths(&config->fields_except, in->except, in->n_except, "fields.except", err));
+  if (in->values_max_presence_case && in->values_max == 0)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "fields.values_max",
+                          "fields.values_max: at least 1; to index nothing, name fields in except");
+  config->fields_values_max = in->values_max_presence_case ? in->values_max : 0;
+  return RAG_OK;
+}
+
 static rag_status set_index(rag_kb_config *config, const Ragd__V1__IndexConfig *in, rag_error *err) {
   if (!in) return RAG_OK;
   if (in->engine[0] && strcmp(in->engine, "auto") != 0 && strcmp(in->engine, "flat") != 0) {
@@ -168,6 +227,7 @@ static rag_status config_of(const Ragd__V1__CreateKbRequest *in, rag_kb_config *
   RAG_TRY(set_chunking(config, in->chunking, err));
   RAG_TRY(set_text(config->language, sizeof(config->language), in->language, "language", err));
   RAG_TRY(set_index(config, in->index, err));
+  RAG_TRY(set_fields(config, in->fields, err));
   set_freshness(config, in->freshness);
   return RAG_OK;
 }
@@ -267,6 +327,7 @@ static rag_status update_once(rag_call *call, const Ragd__V1__UpdateKbRequest *i
     RAG_TRY_OUT(set_text(info.config.language, sizeof(info.config.language), in->language, "language", err));
   RAG_TRY_OUT(set_chunking(&info.config, in->chunking, err));
   RAG_TRY_OUT(set_index(&info.config, in->index, err));
+  RAG_TRY_OUT(set_fields(&info.config, in->fields, err));
   set_freshness(&info.config, in->freshness);
   status = rag_kbs_update(call->api->kbs, &info.config, err);
 out:

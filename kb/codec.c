@@ -415,6 +415,9 @@ void rag_kb__encode_record(const rag_kb__record *record, rag_buf *out) {
   rag_buf_append_varint(out, config->memory_bytes_max);
   rag_buf_append_varint(out, config->lag_slo_seconds);
   rag_buf_append_varint(out, config->max_age_seconds);
+  append_text(out, config->fields_only ? config->fields_only : "");
+  append_text(out, config->fields_except ? config->fields_except : "");
+  rag_buf_append_varint(out, config->fields_values_max);
 }
 
 rag_status rag_kb__decode_record(rag_slice value, rag_kb__record *out, rag_error *err) {
@@ -442,9 +445,20 @@ rag_status rag_kb__decode_record(rag_slice value, rag_kb__record *out, rag_error
   config->memory_bytes_max = rag_read_varint(&r);
   config->lag_slo_seconds = read_u32(&r);
   config->max_age_seconds = read_u32(&r);
+  rag_slice only = {0}, except = {0}; // missing in rows that were written before they were
+  if (rag_reader_left(&r) > 0) {
+    only = rag_read_bytes(&r);
+    except = rag_read_bytes(&r);
+    config->fields_values_max = read_u32(&r);
+  }
   if (r.bad) return rag_fail(err, RAG_DATA_LOSS, "a knowledge base's record cannot be decoded; restore from a backup");
   config->description = rag_strndup(description.data, description.size);
-  if (config->description == NULL) return rag_fail_no_memory(err, description.size);
+  config->fields_only = rag_strndup(only.data, only.size);
+  config->fields_except = rag_strndup(except.data, except.size);
+  if (config->description == NULL || config->fields_only == NULL || config->fields_except == NULL) {
+    rag_kb_config_free(config);
+    return rag_fail_no_memory(err, description.size);
+  }
   *out = record;
   return RAG_OK;
 }

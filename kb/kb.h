@@ -105,6 +105,10 @@ typedef struct rag_kb_config {
   uint64_t memory_bytes_max;
   uint32_t lag_slo_seconds; // 0: none
   uint32_t max_age_seconds;
+  // Which metadata fields are indexed for filters: paths, one a line; owned, "" or NULL: none named. Every path when only
+  // is empty, but those of except. Filters on others give the same answers, by scan. Applies when the kb is loaded next.
+  char *fields_only, *fields_except;
+  uint32_t fields_values_max; // different strings of one field in 65,536 revisions; 0: RAG_FIELDS_STRINGS_DEFAULT
   uint64_t generation; // of the settings as described, in memory only: an update of another one is refused; 0: no check
 } rag_kb_config;
 void rag_kb_config_init(rag_kb_config *config); // the defaults: hash-384, cosine, structure chunks

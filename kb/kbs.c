@@ -20,15 +20,19 @@ void rag_kb_config_init(rag_kb_config *config) {
 void rag_kb_config_free(rag_kb_config *config) {
   if (config == NULL) return;
   rag_free(config->description);
-  config->description = NULL;
+  rag_free(config->fields_only);
+  rag_free(config->fields_except);
+  config->description = config->fields_only = config->fields_except = NULL;
 }
 
 static rag_status config_copy(const rag_kb_config *from, rag_kb_config *out, rag_error *err) {
-  char *description = rag_strdup(from->description ? from->description : "");
-  if (description == NULL) return rag_fail_no_memory(err, 0);
   *out = *from;
-  out->description = description;
-  return RAG_OK;
+  out->description = rag_strdup(from->description ? from->description : "");
+  out->fields_only = rag_strdup(from->fields_only ? from->fields_only : "");
+  out->fields_except = rag_strdup(from->fields_except ? from->fields_except : "");
+  if (out->description != NULL && out->fields_only != NULL && out->fields_except != NULL) return RAG_OK;
+  rag_kb_config_free(out);
+  return rag_fail_no_memory(err, 0);
 }
 
 static void config_ref_destroy(rag_ref *ref) {
@@ -50,6 +54,23 @@ static rag_status config_ref_create(const rag_kb_config *from, rag_kb__config_re
   return RAG_OK;
 }
 
+static rag_status check_paths(const char *list, const char *field, rag_error *err) {
+  uint32_t count = 0;
+  if (list == NULL) return RAG_OK;
+  if (!rag_utf8_valid(list, strlen(list)))
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s is not valid UTF-8", field);
+  for (const char *at = list; *at != '\0'; count++) {
+    size_t size = strcspn(at, "\n");
+    if (size > RAG_FIELDS_PATH_BYTES_MAX)
+      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s: a path has at most %u bytes", field,
+                            RAG_FIELDS_PATH_BYTES_MAX);
+    at += size + (at[size] == '\n');
+  }
+  if (count > RAG_FIELDS_LIST_MAX)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s names at most %u paths", field, RAG_FIELDS_LIST_MAX);
+  return RAG_OK;
+}
+
 rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
   if (!rag_name_valid(rag_slice_str(config->name)))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "name", "'%s' is not a name; a name is [a-z0-9][a-z0-9._-]{0,62}",
@@ -68,7 +89,33 @@ rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
                           "'%s' is not an engine of this build; use 'auto' or 'flat'", config->engine);
   if (!(config->target_recall >= 0 && config->target_recall <= 1))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.target_recall", "target_recall is 0 to 1");
+  RAG_TRY(check_paths(config->fields_only, "fields.only", err));
+  RAG_TRY(check_paths(config->fields_except, "fields.except", err));
   return rag_chunking_check(&config->chunking, err);
+}
+
+// The lines of a list of paths, as slices into it; at most RAG_FIELDS_LIST_MAX, as was checked.
+static uint32_t split_paths(const char *list, rag_slice *out) {
+  uint32_t count = 0;
+  for (const char *at = list; at != NULL && *at != '\0' && count < RAG_FIELDS_LIST_MAX;) {
+    size_t size = strcspn(at, "\n");
+    if (size > 0) out[count++] = rag_slice_of(at, size);
+    at += size + (at[size] == '\n');
+  }
+  return count;
+}
+
+static rag_status create_fields(rag_kb *kb, const rag_kb_config *config, rag_error *err) {
+  rag_slice *paths = rag_calloc(2 * RAG_FIELDS_LIST_MAX, sizeof *paths);
+  if (paths == NULL) return rag_fail_no_memory(err, 2 * RAG_FIELDS_LIST_MAX * sizeof *paths);
+  rag_fields_options options = {.only = paths,
+                                .only_count = split_paths(config->fields_only, paths),
+                                .except = paths + RAG_FIELDS_LIST_MAX,
+                                .except_count = split_paths(config->fields_except, paths + RAG_FIELDS_LIST_MAX),
+                                .strings_max = config->fields_values_max};
+  rag_status status = rag_fields_create(&options, &kb->fields, err);
+  rag_free(paths);
+  return status;
 }
 
 // ---------------------------------------------------------------------------------------------- one kb in memory
@@ -149,7 +196,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   RAG_TRY_OUT(rag_index_create(&options, &kb->index, err));
   rag_lexical_options words = {.title_weight = RAG_KB__TITLE_WEIGHT, .keep_sequences = true};
   RAG_TRY_OUT(rag_lexical_create(&words, &kb->lexical, err));
-  RAG_TRY_OUT(rag_fields_create(&(rag_fields_options){0}, &kb->fields, err));
+  RAG_TRY_OUT(create_fields(kb, &record->config, err));
   if (record->config.model[0] != '\0') {
     RAG_TRY_OUT(rag_kbs__embedder(kbs, rag_slice_str(record->config.model), &kb->embedder, err));
     if (strcmp(rag_embedder_fingerprint(kb->embedder), kb->fingerprint) != 0) {

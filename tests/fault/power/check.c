@@ -32,7 +32,7 @@ static bool check_doc(rag_kb *kb, const model *m, uint32_t thread, bool side, ui
     return differs(err, at, id, what);
   }
   size_t size = any_text ? 0 : model_text(m, thread, side, doc, want.version, text);
-  model_metadata(want.metadata, metadata);
+  model_metadata(thread, side, want.metadata, metadata);
   bool same_text = any_text || rag_slice_equal(found.text, rag_slice_of(text, size));
   bool same_metadata = rag_slice_equal(found.metadata, rag_slice_str(metadata));
   snprintf(what, sizeof what, "should have version %u and metadata %s, and has '%.*s' (%zu bytes) and %.*s",
@@ -57,12 +57,26 @@ static bool resolves(rag_kb *kb, const char *ref, uint64_t *out_commit, rag_erro
   return true;
 }
 
+static bool check_tags(rag_kb *kb, const model *m, uint32_t thread, const thread_state *state, rag_error *err) {
+  char name[64];
+  uint64_t commit;
+  for (uint32_t t = 0; t < state->tag_count; t++) {
+    model_tag(thread, state->tags[t].seq, name);
+    if (!resolves(kb, name, &commit, err)) return false;
+    for (uint32_t i = 0; i < MAIN_DOCS; i++)
+      if (!check_doc(kb, m, thread, false, i, name, state->tags[t].docs[i], false, err)) return false;
+    if (!check_side(kb, m, thread, name, &state->tags[t].side, err)) return false;
+  }
+  return true;
+}
+
 bool check_thread(rag_kb *kb, const model *m, uint32_t thread, const thread_state *state, rag_error *err) {
   char branch[64], before[80];
   uint64_t commit;
   for (uint32_t i = 0; i < MAIN_DOCS; i++)
     if (!check_doc(kb, m, thread, false, i, "", state->main_docs[i], false, err)) return false;
   if (!check_side(kb, m, thread, "", &state->main_side, err)) return false;
+  if (!check_tags(kb, m, thread, state, err)) return false;
   model_branch(thread, branch);
   if (!state->has_branch) {
     if (resolves(kb, branch, &commit, err)) return differs(err, branch, branch, "the branch should not be there");
@@ -74,27 +88,65 @@ bool check_thread(rag_kb *kb, const model *m, uint32_t thread, const thread_stat
   return check_side(kb, m, thread, before, &state->branch_before, err);
 }
 
-bool check_at_commit(rag_kb *kb, const model *m, const op *o, const thread_state *after, uint64_t commit,
-                     rag_error *err) {
-  char at[64], tag[64];
-  bool side = o->kind == OP_SIDE_PUT;
+// Whether gc may have taken the commit. It keeps the newest GC_KEEP_COMMITS of main as of when it ran, so it keeps
+// every one that has fewer newer ones now.
+static bool may_be_gone(const op *o, uint64_t commit, const history_facts *facts) {
+  size_t low = 0, high = facts->main_log_count;
+  if (!facts->gc_possible) return false;
+  if (o->kind == OP_BRANCH || o->kind == OP_SIDE_PUT || o->kind == OP_ROLLBACK) return true; // or no commit of main
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (facts->main_log[middle] <= commit) low = middle + 1;
+    else high = middle;
+  }
+  return facts->main_log_count - low + facts->main_unknown >= GC_KEEP_COMMITS;
+}
+
+static doc_state unless_purged(doc_state was, uint32_t seq, uint32_t purged) {
+  return purged > seq ? (doc_state){0} : was;
+}
+
+static bool check_side_at_commit(rag_kb *kb, const model *m, const op *o, const char *at, const side_state *was,
+                                 const thread_state *now, rag_error *err) {
+  side_state want;
+  for (uint32_t i = 0; i < SIDE_DOCS; i++) want.docs[i] = unless_purged(was->docs[i], o->seq, now->purged_side[i]);
+  return check_side(kb, m, o->thread, at, &want, err);
+}
+
+static bool check_main_at_commit(rag_kb *kb, const model *m, const op *o, const char *at, const thread_state *after,
+                                 const thread_state *now, rag_error *err) {
+  for (uint32_t i = 0; i < MAIN_DOCS; i++) {
+    doc_state want = unless_purged(after->main_docs[i], o->seq, now->purged[i]);
+    if (!check_doc(kb, m, o->thread, false, i, at, want, false, err)) return false;
+  }
+  return true;
+}
+
+// A tag that is there today, or was deleted.
+static bool check_tag_today(rag_kb *kb, const op *o, const thread_state *now, const char *at, uint64_t commit,
+                            rag_error *err) {
+  char tag[64];
+  uint64_t found = 0;
+  bool there = false;
+  model_tag(o->thread, o->seq, tag);
+  for (uint32_t t = 0; t < now->tag_count; t++) there |= now->tags[t].seq == o->seq;
+  if (!resolves(kb, tag, &found, err)) return !there && err->status == RAG_NOT_FOUND;
+  if (!there) return differs(err, tag, tag, "the tag was deleted and is there");
+  return found == commit || differs(err, tag, at, "is not where the tag points");
+}
+
+bool check_at_commit(rag_kb *kb, const model *m, const op *o, const thread_state *after, const thread_state *now,
+                     uint64_t commit, const history_facts *facts, rag_error *err) {
+  char at[64];
   uint64_t found = 0;
   snprintf(at, sizeof at, "c%llu", (unsigned long long)commit);
-  if (o->kind == OP_TAG) {
-    model_tag(o->thread, o->seq, tag);
-    if (!resolves(kb, tag, &found, err)) return false;
-    return found == commit || differs(err, tag, at, "is not where the tag points");
-  }
-  if (!resolves(kb, at, &found, err)) return false;
-  if (o->kind == OP_MERGE) return check_side(kb, m, o->thread, at, &after->main_side, err);
-  if (o->kind == OP_ROLLBACK) return check_side(kb, m, o->thread, at, &after->branch, err);
-  for (uint32_t i = 0; i < o->put_count; i++) {
-    doc_state want = {o->seq, o->seq};
-    if (!check_doc(kb, m, o->thread, side, o->put[i], at, want, o->kind == OP_METADATA, err)) return false;
-  }
-  for (uint32_t i = 0; i < o->remove_count; i++)
-    if (!check_doc(kb, m, o->thread, side, o->remove[i], at, (doc_state){0}, false, err)) return false;
-  return true;
+  if (o->kind == OP_TAG) return check_tag_today(kb, o, now, at, commit, err);
+  if (!resolves(kb, at, &found, err)) return err->status == RAG_NOT_FOUND && may_be_gone(o, commit, facts);
+  if (o->kind == OP_BRANCH) return true;
+  if (o->kind == OP_MERGE) return check_side_at_commit(kb, m, o, at, &after->main_side, now, err);
+  if (o->kind == OP_ROLLBACK || o->kind == OP_SIDE_PUT)
+    return check_side_at_commit(kb, m, o, at, &after->branch, now, err);
+  return check_main_at_commit(kb, m, o, at, after, now, err);
 }
 
 static bool count_listed(rag_kb *kb, uint64_t *out, rag_error *err) {
@@ -138,11 +190,11 @@ static bool walk_log(rag_kb *kb, rag_error *err) {
 }
 
 // `expected`: the document is found by its own text; else it is not among the hits.
-static bool check_search(rag_kb *kb, const model *m, uint32_t thread, uint32_t doc, uint32_t version, bool expected,
-                         rag_error *err) {
+static bool check_search(rag_kb *kb, const model *m, uint32_t thread, uint32_t doc, uint32_t version,
+                         rag_search_mode mode, bool expected, rag_error *err) {
   char id[64], text[TEXT_BYTES_MAX];
   size_t size = model_text(m, thread, false, doc, version, text);
-  rag_search search = {.mode = RAG_SEARCH_VECTOR, .query = {text, size}, .k = 10, .exact = true};
+  rag_search search = {.mode = mode, .query = {text, size}, .k = 10, .exact = true};
   rag_search_result result = {0};
   model_id(thread, false, doc, id);
   if (rag_kb_search(kb, &search, &result, err) != RAG_OK) return false;
@@ -161,7 +213,9 @@ static bool check_searches(rag_kb *kb, const model *m, uint32_t thread, rag_erro
     if (state->last_version[i] == 0) continue;
     // A long text is several chunks, and none of them is as near as the whole.
     if (there && model_text(m, thread, false, i, state->last_version[i], text) > 600) continue;
-    if (!check_search(kb, m, thread, i, state->last_version[i], there, err)) return false;
+    if (!check_search(kb, m, thread, i, state->last_version[i], RAG_SEARCH_VECTOR, there, err) ||
+        !check_search(kb, m, thread, i, state->last_version[i], RAG_SEARCH_LEXICAL, there, err))
+      return false;
   }
   return true;
 }

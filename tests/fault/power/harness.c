@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define SCRATCH_KBS 64u // in one scratch store
+
 static _Noreturn void broken(const char *what, const char *path) {
   fprintf(stderr, "the harness cannot go on: %s %s: %s\n", what, path, strerror(errno));
   exit(2);
@@ -84,7 +86,34 @@ static void make_in_base(const harness *h, const char *name) {
   if (mkdir(path, 0700) != 0) broken("mkdir", path);
 }
 
+static void close_scratch(harness *h) {
+  if (h->scratch_jobs != NULL) rag_jobs_close(h->scratch_jobs);
+  if (h->scratch != NULL) rag_kbs_close(h->scratch);
+  rag_store_close(h->scratch_store);
+  h->scratch_jobs = NULL;
+  h->scratch = NULL;
+  h->scratch_store = NULL;
+}
+
+// Begun anew now and then: deleting what was used would cost more.
+static void open_scratch(harness *h) {
+  char path[PATH_MAX];
+  rag_error err = {0};
+  rag_store_options options = rag_store_options_default();
+  rag_kbs_options kbs_options = rag_kbs_options_default();
+  if (h->scratch != NULL && h->scratch_serial % SCRATCH_KBS != 0) return;
+  close_scratch(h);
+  remove_in_base(h, "scratch");
+  options.sync = false; // nobody cuts its power
+  in_base(h, "scratch", path);
+  if (rag_store_open(path, &options, &h->scratch_store, &err) != RAG_OK ||
+      rag_jobs_open(h->scratch_store, 0, &h->scratch_jobs, &err) != RAG_OK ||
+      rag_kbs_open(h->scratch_store, h->scratch_jobs, &kbs_options, &h->scratch, &err) != RAG_OK)
+    broken(err.message, path);
+}
+
 void harness_close(harness *h) {
+  close_scratch(h);
   munmap(h->report, sizeof *h->report);
   if (h->violations == 0 || getenv("RAGD_POWER_KEEP") == NULL) {
     if (rag_os_remove_tree(h->base, NULL) != RAG_OK) broken("remove", h->base);
@@ -105,6 +134,20 @@ void harness_fresh(harness *h, uint32_t threads) {
   h->now = h->first;
   h->kb_acknowledged = false;
   h->history_count = 0;
+  h->gc_possible = false;
+}
+
+void harness_print_kinds(const harness *h) {
+  static const char *const names[] = {"puts",          "patches",         "branches",     "side puts",
+                                      "merges",        "rollbacks",       "tags",         "deletions by filter",
+                                      "branch deletions", "tag deletions", "purges",      "gcs"};
+  _Static_assert(RAG_COUNT_OF(names) == OP_GC + 1, "every kind has a name");
+  for (size_t i = 0; i < RAG_COUNT_OF(names); i++)
+    printf("%s%llu %s", i ? ", " : "acknowledged: ", (unsigned long long)h->acknowledged_of[i], names[i]);
+  printf("; %llu versions that gc took, %llu jobs looked up, %llu of them went on after the cut, %llu versions searched "
+         "beside a fresh knowledge base\n",
+         (unsigned long long)h->total_gone, (unsigned long long)h->total_jobs, (unsigned long long)h->total_resumed,
+         (unsigned long long)h->total_agreements);
 }
 
 // ---------------------------------------------------------------------------------------------- the child
@@ -165,6 +208,8 @@ static void take_answer(harness *h, uint32_t thread, uint32_t seq, bool applied,
   rag_hex(sum.bytes, RAG_DIGEST_BYTES, expected);
   if (o.seq != seq || (digest != NULL && strcmp(digest, expected) != 0)) broken("the model and the child disagree", "");
   model_apply(&h->now.thread[thread], &o, applied);
+  h->gc_possible |= o.kind == OP_GC;
+  if (applied && digest != NULL) h->acknowledged_of[o.kind]++;
   if (h->history_count == h->history_capacity) {
     h->history_capacity = RAG_MAX((size_t)1024, h->history_capacity * 2);
     h->history = rag_realloc_array(h->history, h->history_capacity, sizeof *h->history);
@@ -272,30 +317,148 @@ static bool judge_threads(harness *h, rag_kb *kb, model *m) {
   return true;
 }
 
-static bool judge_history(harness *h, rag_kb *kb) {
+static bool writes_main(op_kind kind) {
+  return kind == OP_PUT || kind == OP_METADATA || kind == OP_MERGE || kind == OP_DELETE_FILTER;
+}
+
+static int by_number(const void *a, const void *b) {
+  const uint64_t *x = a, *y = b;
+  return *x < *y ? -1 : *x > *y;
+}
+
+// *log owned.
+static history_facts gather_facts(const harness *h, uint64_t **log) {
+  history_facts facts = {.gc_possible = h->gc_possible, .main_unknown = THREADS_MAX}; // in flight now
   model replayed = h->first;
+  uint64_t *all = rag_calloc(h->history_count + 1, sizeof *all);
+  size_t count = 0, distinct = 0;
+  if (all == NULL) broken("memory", "");
   for (size_t i = 0; i < h->history_count; i++) {
     const history_entry *entry = &h->history[i];
-    rag_error err = {0};
+    op o = model_next(&replayed, entry->thread);
+    model_apply(&replayed.thread[entry->thread], &o, entry->applied);
+    if (!writes_main(o.kind)) continue;
+    if (entry->commit != 0) all[count++] = entry->commit;
+    else facts.main_unknown++;
+  }
+  for (uint32_t t = 0; t < h->now.threads; t++) facts.gc_possible |= model_next(&h->now, t).kind == OP_GC;
+  qsort(all, count, sizeof *all, by_number);
+  for (size_t i = 0; i < count; i++)
+    if (i == 0 || all[i] != all[i - 1]) all[distinct++] = all[i];
+  facts.main_log = *log = all;
+  facts.main_log_count = distinct;
+  return facts;
+}
+
+static bool judge_job(harness *h, rag_jobs *jobs, const op *o, uint64_t job, bool ended) {
+  rag_job_info info = {0};
+  rag_error err = {0};
+  bool good = false;
+  if (rag_jobs_get(jobs, job, &info, &err) != RAG_OK) {
+    harness_violation(h, "thread %u, operation %u (kind %d) was answered with job %llu: %s", o->thread, o->seq, o->kind,
+                      (unsigned long long)job, err.message);
+    return false;
+  }
+  if (strcmp(info.kind, o->kind == OP_GC ? "gc" : "purge") != 0)
+    harness_violation(h, "job %llu is a %s", (unsigned long long)job, info.kind);
+  else if (info.state == RAG_JOB_SUCCEEDED || (info.state == RAG_JOB_FAILED && h->jobs_may_fail)) good = true;
+  else if (info.state == RAG_JOB_QUEUED && !ended) good = true;
+  else
+    harness_violation(h, "job %llu (%s) is %s: %s", (unsigned long long)job, info.kind, rag_job_state_name(info.state),
+                      info.error);
+  if (!ended) h->total_jobs++, h->total_resumed += info.state == RAG_JOB_QUEUED;
+  rag_job_info_free(&info);
+  return good;
+}
+
+static bool judge_entry(harness *h, rag_kb *kb, const model *m, const model *replayed, const op *o,
+                        const history_entry *entry, const history_facts *facts) {
+  rag_error err = {0};
+  h->total_checked_at_commit++;
+  if (check_at_commit(kb, replayed, o, &replayed->thread[entry->thread], &m->thread[entry->thread], entry->commit,
+                      facts, &err)) {
+    h->total_gone += err.status == RAG_NOT_FOUND && o->kind != OP_TAG;
+    return true;
+  }
+  harness_violation(h, "thread %u, operation %u (kind %d) was acknowledged at commit %llu: %s", o->thread, o->seq,
+                    o->kind, (unsigned long long)entry->commit, err.message);
+  return false;
+}
+
+// jobs_ended: all that were queued have run.
+static bool judge_history(harness *h, rag_kb *kb, rag_jobs *jobs, const model *m, bool jobs_ended) {
+  model replayed = h->first;
+  uint64_t *log = NULL;
+  history_facts facts = gather_facts(h, &log);
+  bool good = true;
+  for (size_t i = 0; good && i < h->history_count; i++) {
+    const history_entry *entry = &h->history[i];
     op o = model_next(&replayed, entry->thread);
     RAG_ASSERT(o.seq == entry->seq);
     model_apply(&replayed.thread[entry->thread], &o, entry->applied);
     if (!entry->applied || entry->commit == 0) continue;
-    h->total_checked_at_commit++;
-    if (check_at_commit(kb, &replayed, &o, &replayed.thread[entry->thread], entry->commit, &err)) continue;
-    harness_violation(h, "thread %u, operation %u (kind %d) was acknowledged at commit %llu: %s", o.thread, o.seq,
-                      o.kind, (unsigned long long)entry->commit, err.message);
+    if (o.kind == OP_PURGE || o.kind == OP_GC) good = judge_job(h, jobs, &o, entry->commit, jobs_ended);
+    else good = judge_entry(h, kb, m, &replayed, &o, entry, &facts);
+  }
+  rag_free(log);
+  return good;
+}
+
+static void say_report(void *ctx, rag_check_level level, const char *name, const char *text) {
+  if (level == RAG_CHECK_ERROR) harness_violation(ctx, "the check of every row, '%s': %s", name, text);
+}
+
+static bool judge_rows(harness *h, rag_kbs *kbs) {
+  rag_check_options options = {.report = say_report, .ctx = h};
+  rag_check_result result = {0};
+  rag_error err = {0};
+  if (rag_kbs_check(kbs, &options, &result, &err) == RAG_OK) return result.errors == 0;
+  harness_violation(h, "the check of every row: %s", err.message);
+  return false;
+}
+
+// main, and one tag or branch of one thread.
+static bool judge_search(harness *h, rag_kb *kb, const model *m) {
+  char at[64] = "";
+  rag_error err = {0};
+  open_scratch(h);
+  const thread_state *t = &m->thread[harness_random(h, m->threads)];
+  for (int which = 0; which < 2; which++) {
+    if (which == 1 && t->tag_count > 0 && harness_random(h, 2))
+      model_tag((uint32_t)(t - m->thread), t->tags[0].seq, at);
+    else if (which == 1 && t->has_branch) model_branch((uint32_t)(t - m->thread), at);
+    else if (which == 1) break;
+    h->total_agreements++;
+    if (check_agreement(kb, at, h->scratch, &h->scratch_serial, &err)) continue;
+    harness_violation(h, "%s", err.message);
     return false;
   }
   return true;
 }
 
-static bool judge_kb(harness *h, rag_kb *kb, model *m) {
+static bool judge_state(harness *h, rag_kbs *kbs, rag_kb *kb, rag_jobs *jobs, const model *m, bool jobs_ended) {
   rag_error err = {0};
-  if (!judge_threads(h, kb, m) || !judge_history(h, kb)) return false;
-  if (check_whole(kb, m, &err)) return true;
-  harness_violation(h, "the whole: %s", err.message);
-  return false;
+  if (!judge_history(h, kb, jobs, m, jobs_ended)) return false;
+  if (!check_whole(kb, m, &err)) {
+    harness_violation(h, "the whole: %s", err.message);
+    return false;
+  }
+  return judge_search(h, kb, m) && judge_rows(h, kbs);
+}
+
+static bool judge_kb(harness *h, rag_kbs *kbs, rag_kb *kb, rag_jobs *jobs, model *m) {
+  rag_error err = {0};
+  if (!judge_threads(h, kb, m) || !judge_state(h, kbs, kb, jobs, m, false)) return false;
+  if (rag_jobs_start(jobs, &err) != RAG_OK || rag_jobs_run_foreground(jobs, NULL, NULL, &err) != RAG_OK) {
+    harness_violation(h, "jobs do not go on: %s", err.message);
+    return false;
+  }
+  for (uint32_t t = 0; t < m->threads; t++) {
+    if (check_thread(kb, m, t, &m->thread[t], &err)) continue;
+    harness_violation(h, "thread %u, after the jobs have gone on: %s", t, err.message);
+    return false;
+  }
+  return judge_state(h, kbs, kb, jobs, m, true);
 }
 
 bool harness_judge(harness *h, const char *dir, model *m) {
@@ -317,7 +480,7 @@ bool harness_judge(harness *h, const char *dir, model *m) {
     goto out;
   }
   rag_status status = rag_kbs_get(kbs, rag_slice_str(KB_NAME), &kb, &err);
-  if (status == RAG_OK) good = judge_kb(h, kb, m);
+  if (status == RAG_OK) good = judge_kb(h, kbs, kb, jobs, m);
   else if (status == RAG_NOT_FOUND && !h->kb_acknowledged) good = true;
   else harness_violation(h, "the knowledge base was acknowledged: %s", err.message);
 out:

@@ -1,7 +1,10 @@
 // What power_loop and power_sweep share: the folders, the child under faultfs.so, its answers, and the judgement of
 // what is left.
 //
-// Folders under `base`: live/ (the child works in live/data), durable/ (the image), check/ (opened by the judgement),
+// The judgement is made twice: on what recovery leaves, with jobs as the cut left them, and after they have gone on to
+// their ends. Both times all promises hold.
+//
+// Folders under `base`: scratch/ (the oracle of search), live/ (the child works in live/data), durable/ (the image), check/ (opened by the judgement),
 // next/ (the same again and not opened: the next child starts from it), model (the child's orders), report, child.log.
 #ifndef RAGD_TESTS_FAULT_POWER_HARNESS_H
 #define RAGD_TESTS_FAULT_POWER_HARNESS_H
@@ -15,7 +18,7 @@
 typedef struct history_entry { // one operation, in the order of its thread
   uint32_t thread, seq;
   bool applied;
-  uint64_t commit; // 0: nobody was told
+  uint64_t commit; // of a purge and a gc: the job. 0: nobody was told
 } history_entry;
 
 typedef struct harness {
@@ -31,6 +34,9 @@ typedef struct harness {
   bool kb_acknowledged;
   history_entry *history;
   size_t history_count, history_capacity;
+  bool gc_possible; // one was asked for
+  // A job may have met the fault: it may have failed, and then says so.
+  bool jobs_may_fail;
 
   // Of the child that runs or ran last.
   pid_t pid;
@@ -48,7 +54,18 @@ typedef struct harness {
   uint64_t refused; // to open, where `may_refuse`
   bool may_refuse;
   uint64_t total_acknowledged, total_in_flight_kept, total_checked_at_commit;
+  uint64_t total_gone, total_jobs, total_resumed, total_agreements;
+  uint64_t acknowledged_of[OP_GC + 1]; // by kind
+
+  // The oracle of search (agree.c): opened at the first need.
+  rag_store *scratch_store;
+  rag_jobs *scratch_jobs;
+  rag_kbs *scratch;
+  uint32_t scratch_serial;
 } harness;
+
+// What was acknowledged by kind, and what was checked, on one line.
+void harness_print_kinds(const harness *h);
 
 // Fills the folders' names from TMPDIR; exits on failure of the machine. Ends with harness_close.
 void harness_open(harness *h, const char *program, uint64_t seed);

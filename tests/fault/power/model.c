@@ -27,12 +27,42 @@ static void pick_distinct(uint64_t *state, uint32_t below, uint32_t count, uint3
   }
 }
 
+// At least one main document that is alive, and whatever else: its older versions go too.
+static bool pick_purge(const thread_state *state, uint64_t *random, op *o) {
+  uint32_t first = pick(random, MAIN_DOCS);
+  if (state->main_docs[first].version == 0) return false;
+  o->kind = OP_PURGE;
+  o->put[0] = first;
+  o->put_count = 1 + pick(random, 2);
+  pick_distinct(random, MAIN_DOCS, o->put_count - 1, o->put + 1, o->put, 1);
+  o->remove_count = pick(random, 2);
+  pick_distinct(random, SIDE_DOCS, o->remove_count, o->remove, NULL, 0);
+  return true;
+}
+
+static void pick_side_put(uint64_t *random, op *o) {
+  o->kind = OP_SIDE_PUT;
+  o->put_count = 1 + pick(random, 2);
+  o->remove_count = pick(random, 2);
+  pick_distinct(random, SIDE_DOCS, o->put_count, o->put, NULL, 0);
+  pick_distinct(random, SIDE_DOCS, o->remove_count, o->remove, o->put, o->put_count);
+}
+
+static void pick_tag(const thread_state *state, uint64_t *random, bool prefer_delete, op *o) {
+  if (state->tag_count == TAGS_MAX || (prefer_delete && state->tag_count > 0)) {
+    o->kind = OP_TAG_DELETE;
+    o->tag = state->tags[pick(random, state->tag_count)].seq;
+  } else {
+    o->kind = OP_TAG;
+  }
+}
+
 op model_next(const model *m, uint32_t thread) {
   const thread_state *state = &m->thread[thread];
   uint64_t random = stream_of(m, thread, state->next, 1);
   op o = {.kind = OP_PUT, .thread = thread, .seq = state->next};
   uint32_t what = pick(&random, 100);
-  if (what >= 45 && what < 60) {
+  if (what >= 40 && what < 53) {
     uint32_t doc = pick(&random, MAIN_DOCS);
     if (state->main_docs[doc].version != 0) {
       o.kind = OP_METADATA;
@@ -40,24 +70,22 @@ op model_next(const model *m, uint32_t thread) {
       o.put_count = 1;
       return o;
     }
-  } else if (what >= 60 && !state->has_branch) {
-    o.kind = OP_BRANCH;
+  } else if (what >= 53 && what < 57) {
+    o.kind = OP_DELETE_FILTER;
+    o.group = pick(&random, GROUPS);
     return o;
-  } else if (what >= 60 && what < 76) {
-    o.kind = OP_SIDE_PUT;
-    o.put_count = 1 + pick(&random, 2);
-    o.remove_count = pick(&random, 2);
-    pick_distinct(&random, SIDE_DOCS, o.put_count, o.put, NULL, 0);
-    pick_distinct(&random, SIDE_DOCS, o.remove_count, o.remove, o.put, o.put_count);
+  } else if (what == 58) {
+    if (pick_purge(state, &random, &o)) return o;
+  } else if (what == 59) {
+    o.kind = OP_GC;
     return o;
-  } else if (what >= 76 && what < 86) {
-    o.kind = OP_MERGE;
-    return o;
-  } else if (what >= 86 && what < 94 && state->branch_depth > 0) {
-    o.kind = OP_ROLLBACK;
-    return o;
-  } else if (what >= 94) {
-    o.kind = OP_TAG;
+  } else if (what >= 60) {
+    if (!state->has_branch) o.kind = OP_BRANCH;
+    else if (what < 73) pick_side_put(&random, &o);
+    else if (what < 82) o.kind = OP_MERGE;
+    else if (what < 89) o.kind = state->branch_depth > 0 ? OP_ROLLBACK : OP_MERGE;
+    else if (what < 92) o.kind = OP_BRANCH_DELETE;
+    else pick_tag(state, &random, what >= 96, &o);
     return o;
   }
   o.put_count = 1 + pick(&random, OP_DOCS_MAX);
@@ -65,6 +93,37 @@ op model_next(const model *m, uint32_t thread) {
   pick_distinct(&random, MAIN_DOCS, o.put_count, o.put, NULL, 0);
   pick_distinct(&random, MAIN_DOCS, o.remove_count, o.remove, o.put, o.put_count);
   return o;
+}
+
+static void apply_purge(thread_state *state, const op *o) {
+  for (uint32_t i = 0; i < o->put_count; i++) {
+    uint32_t doc = o->put[i];
+    state->purged[doc] = o->seq;
+    state->main_docs[doc] = (doc_state){0};
+    for (uint32_t t = 0; t < state->tag_count; t++) state->tags[t].docs[doc] = (doc_state){0};
+  }
+  for (uint32_t i = 0; i < o->remove_count; i++) {
+    uint32_t doc = o->remove[i];
+    state->purged_side[doc] = o->seq;
+    state->main_side.docs[doc] = state->branch.docs[doc] = state->branch_before.docs[doc] = (doc_state){0};
+    for (uint32_t t = 0; t < state->tag_count; t++) state->tags[t].side.docs[doc] = (doc_state){0};
+  }
+}
+
+static void apply_tag(thread_state *state, const op *o) {
+  tag_state *tag = &state->tags[state->tag_count++];
+  RAG_ASSERT(state->tag_count <= TAGS_MAX);
+  tag->seq = o->seq;
+  memcpy(tag->docs, state->main_docs, sizeof tag->docs);
+  tag->side = state->main_side;
+}
+
+static void apply_tag_delete(thread_state *state, const op *o) {
+  for (uint32_t t = 0; t < state->tag_count; t++) {
+    if (state->tags[t].seq != o->tag) continue;
+    state->tags[t] = state->tags[--state->tag_count];
+    return;
+  }
 }
 
 void model_apply(thread_state *state, const op *o, bool applied) {
@@ -102,6 +161,23 @@ void model_apply(thread_state *state, const op *o, bool applied) {
     break;
   }
   case OP_TAG:
+    apply_tag(state, o);
+    break;
+  case OP_TAG_DELETE:
+    apply_tag_delete(state, o);
+    break;
+  case OP_BRANCH_DELETE:
+    state->has_branch = false;
+    state->branch_depth = 0;
+    break;
+  case OP_DELETE_FILTER:
+    for (uint32_t i = 0; i < MAIN_DOCS; i++)
+      if (state->main_docs[i].metadata % GROUPS == o->group) state->main_docs[i] = (doc_state){0};
+    break;
+  case OP_PURGE:
+    apply_purge(state, o);
+    break;
+  case OP_GC:
     break;
   }
 }
@@ -118,8 +194,16 @@ void model_tag(uint32_t thread, uint32_t seq, char *name) {
   snprintf(name, 64, "t%u-%u", thread, seq);
 }
 
-void model_metadata(uint32_t version, char *metadata) {
-  snprintf(metadata, 64, "{\"version\":%u}", version);
+void model_metadata(uint32_t thread, bool side, uint32_t version, char *metadata) {
+  snprintf(metadata, 64, "{\"group\":%u,\"owner\":\"t%u-%c\",\"version\":%u}", version % GROUPS, thread,
+           side ? 'x' : 'd', version);
+}
+
+void model_filter(uint32_t thread, uint32_t group, char *filter) {
+  snprintf(filter, 128,
+           "{\"must\":[{\"key\":\"owner\",\"match\":{\"value\":\"t%u-d\"}},"
+           "{\"key\":\"group\",\"match\":{\"value\":%u}}]}",
+           thread, group);
 }
 
 // Mostly a few hundred bytes; one in eight over the size from which texts go to blob files.
@@ -142,13 +226,13 @@ rag_digest model_digest(const model *m, const op *o) {
   rag_digest_state digest;
   char id[64], text[TEXT_BYTES_MAX];
   bool side = o->kind == OP_SIDE_PUT;
-  uint32_t head[3] = {(uint32_t)o->kind, o->thread, o->seq};
+  uint32_t head[5] = {(uint32_t)o->kind, o->thread, o->seq, o->group, o->tag};
   rag_digest_init(&digest);
   rag_digest_update(&digest, head, sizeof head);
   for (uint32_t i = 0; i < o->put_count; i++) {
     model_id(o->thread, side, o->put[i], id);
     rag_digest_update_bytes(&digest, rag_slice_str(id));
-    if (o->kind == OP_METADATA) continue;
+    if (o->kind == OP_METADATA || o->kind == OP_PURGE) continue;
     size_t size = model_text(m, o->thread, side, o->put[i], o->seq, text);
     rag_digest_update_bytes(&digest, rag_slice_of(text, size));
   }

@@ -92,6 +92,7 @@ int main(int argc, char **argv) {
          round, while_opening, (unsigned long long)h.total_acknowledged, (unsigned long long)h.total_in_flight_kept,
          (unsigned long long)h.total_checked_at_commit, (unsigned long long)h.refused, (unsigned long long)h.violations,
          (double)(rag_clock_monotonic_ns() - start_ns) / 1e9);
+  harness_print_kinds(&h);
   bool good = o.mutant ? h.violations > 0 : h.violations == 0;
   if (o.mutant) printf("mutant: %s\n", good ? "caught" : "NOT CAUGHT");
   harness_close(&h);

@@ -170,6 +170,7 @@ int main(int argc, char **argv) {
   snprintf(h.extra[0], sizeof h.extra[0], "%s", BUFFER_BYTES);
   snprintf(h.extra[1], sizeof h.extra[1], "no-read-check");
   h.extra_count = 1;
+  h.jobs_may_fail = true;
   uint64_t start_ns = rag_clock_monotonic_ns(), limit_ns = seconds * UINT64_C(1000000000);
   for (size_t i = 0; i < KIND_COUNT && h.violations == 0; i++) {
     char name[64];
@@ -189,6 +190,7 @@ int main(int argc, char **argv) {
          total.runs, total.fired, total.error_state, total.one_call, total.not_opened, total.unnoticed,
          (unsigned long long)h.total_acknowledged, (unsigned long long)h.total_checked_at_commit,
          (unsigned long long)h.violations, (double)(rag_clock_monotonic_ns() - start_ns) / 1e9);
+  harness_print_kinds(&h);
   // A sweep that met no ERROR has tested nothing.
   bool good = h.violations == 0 && (only[0] != '\0' || total.error_state > 0);
   harness_close(&h);

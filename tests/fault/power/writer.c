@@ -2,7 +2,7 @@
 // operations of the model and says on standard output, one line in one write each, what was answered:
 //
 //   K                                       the knowledge base is there
-//   A <thread> <number> <commit> <digest>   the operation was answered with success
+//   A <thread> <number> <commit> <digest>   the operation was answered with success; of a purge and a gc: the job
 //   F <thread> <number> <status> <text>     it failed, and the store goes on taking writes
 //   E <thread> <number> <status> <text>     it failed, and the store is in ERROR
 //   O <status> <text>                       the store or the knowledge base did not open
@@ -53,7 +53,7 @@ static rag_status run_put(const op *o, rag_write_result *result, rag_error *err)
   rag_slice removed[OP_DOCS_MAX];
   bool side = o->kind == OP_SIDE_PUT;
   if (side) model_branch(o->thread, branch);
-  model_metadata(o->seq, metadata);
+  model_metadata(o->thread, side, o->seq, metadata);
   for (uint32_t i = 0; i < o->put_count; i++) {
     model_id(o->thread, side, o->put[i], ids[i]);
     size_t size = model_text(&the_model, o->thread, side, o->put[i], o->seq, texts[i]);
@@ -70,6 +70,30 @@ static rag_status run_put(const op *o, rag_write_result *result, rag_error *err)
   return rag_kb_put(kb, &write, &put, result, NULL, err);
 }
 
+static rag_status run_delete_filter(const op *o, rag_write_result *result, rag_error *err) {
+  char text[128];
+  rag_write write = {.branch = {NULL, 0}};
+  const rag_filter *filter = NULL;
+  rag_arena *arena = rag_arena_create(0);
+  if (arena == NULL) abort();
+  model_filter(o->thread, o->group, text);
+  rag_status status = rag_filter_parse(rag_slice_str(text), arena, &filter, err);
+  rag_put put = {.delete_filter = filter};
+  if (status == RAG_OK) status = rag_kb_put(kb, &write, &put, result, NULL, err);
+  rag_arena_destroy(arena);
+  return status;
+}
+
+static rag_status run_purge(const op *o, uint64_t *out_job, rag_error *err) {
+  char ids[2 * OP_DOCS_MAX][64];
+  rag_slice slices[2 * OP_DOCS_MAX];
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < o->put_count; i++) model_id(o->thread, false, o->put[i], ids[count++]);
+  for (uint32_t i = 0; i < o->remove_count; i++) model_id(o->thread, true, o->remove[i], ids[count++]);
+  for (uint32_t i = 0; i < count; i++) slices[i] = rag_slice_str(ids[i]);
+  return rag_kb_purge(kb, slices, count, out_job, err);
+}
+
 static rag_status run(const op *o, uint64_t *out_commit, rag_error *err) {
   char name[64], other[80], metadata[64];
   rag_write_result result = {0};
@@ -83,7 +107,7 @@ static rag_status run(const op *o, uint64_t *out_commit, rag_error *err) {
     break;
   case OP_METADATA:
     model_id(o->thread, false, o->put[0], name);
-    model_metadata(o->seq, metadata);
+    model_metadata(o->thread, false, o->seq, metadata);
     status = rag_kb_set_metadata(kb, &write, rag_slice_str(name), 0, rag_slice_str(metadata), &result, err);
     break;
   case OP_BRANCH:
@@ -105,6 +129,23 @@ static rag_status run(const op *o, uint64_t *out_commit, rag_error *err) {
     model_tag(o->thread, o->seq, name);
     status = rag_kb_tag_create(kb, &write, rag_slice_str(name), rag_slice_str("main"), &info, err);
     result.commit = info.commit;
+    break;
+  case OP_DELETE_FILTER:
+    status = run_delete_filter(o, &result, err);
+    break;
+  case OP_BRANCH_DELETE:
+    model_branch(o->thread, name);
+    status = rag_kb_branch_delete(kb, rag_slice_str(name), err);
+    break;
+  case OP_TAG_DELETE:
+    model_tag(o->thread, o->tag, name);
+    status = rag_kb_tag_delete(kb, rag_slice_str(name), err);
+    break;
+  case OP_PURGE:
+    status = run_purge(o, &result.commit, err);
+    break;
+  case OP_GC:
+    status = rag_kb_gc(kb, &(rag_gc_options){.keep_commits = GC_KEEP_COMMITS}, &result.commit, err);
     break;
   }
   *out_commit = result.commit;

@@ -101,6 +101,10 @@ typedef struct rag_server_options {
   uint64_t body_bytes_max;
   uint32_t header_bytes_max;
   uint32_t connections_max;
+  uint32_t connections_per_address_max; // of one client address (IPv6: of one /64)
+  uint32_t queue_wait_ms_max;           // a request that had to wait longer for its turn is answered 503
+  const char *tls_certificate_file;     // PEM, the server's certificate and those between it and the root; NULL: no TLS
+  const char *tls_key_file;             // PEM, unencrypted
   uint32_t header_timeout_s, body_timeout_s, idle_timeout_s; // slow clients are closed after these
   uint32_t request_timeout_s;
   bool allow_public_without_key; // never set by ragd; tests
@@ -108,10 +112,13 @@ typedef struct rag_server_options {
 } rag_server_options;
 rag_server_options rag_server_options_default(void);
 // Binds and serves. RAG_FAILED_PRECONDITION for an address that is not loopback while no API key exists, and for a port
-// that is taken. Writes DIR/ENDPOINT ("http://127.0.0.1:7700\n") for ragctl.
+// that is taken; RAG_UNIMPLEMENTED for TLS where the program or libmicrohttpd was built without. Writes DIR/ENDPOINT ("http://127.0.0.1:7700\n") for ragctl.
 RAG_NODISCARD rag_status rag_server_start(rag_api *api, const rag_server_options *options, rag_server **out,
                                           rag_error *err);
 const char *rag_server_url(const rag_server *server); // "http://127.0.0.1:43215"
+// Reads the certificate and key again; connections that are open keep the one they began with. On error the server goes
+// on with what it has. Without TLS: nothing is done.
+RAG_NODISCARD rag_status rag_server_reload(rag_server *server, rag_error *err);
 // Stops accepting, lets running requests end (at most timeout_ms), removes DIR/ENDPOINT, frees. /readyz says 503 first.
 void rag_server_stop(rag_server *server, uint64_t timeout_ms);
 

@@ -123,21 +123,26 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
   if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
     http_connection *c = *context;
     if (!c) return;
+    http_peer *peer = c->peer;
     if (c->linger) linger_begin(c);
     connection_destroy(c);
-    http_connection_closed(thread->server);
+    http_connection_closed(thread->server, peer);
     return;
   }
   *context = NULL;
   int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-  bool admitted = http_connection_admitted(thread->server);
+  const struct sockaddr *address = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+  http_peer *peer = NULL;
+  bool admitted = http_connection_admitted(thread->server, address, &peer);
   http_connection *c = admitted ? connection_create(thread, mhd) : NULL;
   if (c) {
     c->fd = fd;
+    c->peer = peer;
+    http_peer_text(address, c->peer_text);
     *context = c;
     return;
   }
-  if (admitted) http_connection_closed(thread->server);
+  if (admitted) http_connection_closed(thread->server, peer);
   shutdown(fd, SHUT_RDWR); // there is no refusing here; it is seen as closed at once
 }
 
@@ -223,6 +228,19 @@ static const char *reason(int http_status) {
   }
 }
 
+static ssize_t send_raw(http_connection *c, rag_slice head, rag_slice body) {
+  if (c->thread->server->tls) {
+    void *session = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+    ssize_t sent = http_tls_send(session, head.data, head.size);
+    if (sent != (ssize_t)head.size) return sent;
+    ssize_t more = http_tls_send(session, body.data, body.size);
+    return sent + RAG_MAX(more, 0);
+  }
+  struct iovec parts[2] = {{(void *)(uintptr_t)head.data, head.size}, {(void *)(uintptr_t)body.data, body.size}};
+  struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+  return sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 // c->response, between two parts of a body: libmicrohttpd takes no answer now. It has nothing of its own to send, so the
 // socket is ours; a small answer fits its empty send buffer whole. The connection closes and lingers.
 static enum MHD_Result refuse_midway(http_connection *c) {
@@ -235,9 +253,7 @@ static enum MHD_Result refuse_midway(http_connection *c) {
                       "Content-Type: %s\r\nContent-Length: %zu\r\n\r\n",
                       r->http_status, reason(r->http_status), c->request_id, retry,
                       r->content_type ? r->content_type : "application/octet-stream", r->body.size);
-  struct iovec parts[2] = {{head, (size_t)size}, {(void *)(uintptr_t)r->body.data, r->body.size}};
-  struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-  ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  ssize_t sent = send_raw(c, rag_slice_of(head, (size_t)size), r->body);
   c->linger = sent > 0;
   if (sent > size) c->bytes_out = (uint64_t)(sent - size);
   c->stage = HTTP_STAGE_ANSWERED;
@@ -266,6 +282,8 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
   c->stage = HTTP_STAGE_HEADERS;
   c->started_ns = rag_clock_monotonic_ns();
   if (c->phase != HTTP_HEADERS) http_enter(c, HTTP_HEADERS, c->started_ns);
+  c->raw_target = uri;
+  c->raw_target_size = size;
   c->target_too_long = size > RAG_API_TARGET_BYTES_MAX;
   if (uri) c->request.target = rag_arena_strndup(c->arena, uri, RAG_MIN(size, (size_t)RAG_API_TARGET_BYTES_MAX));
   http_request_id(c->thread, c->request_id);
@@ -298,35 +316,21 @@ static const struct {
 typedef struct headers {
   const char *value[HEADER_COUNT];
   unsigned count[HEADER_COUNT];
-  bool binary; // a value with a NUL in it
+  http_walk walk; // over the bytes as they came
 } headers;
 
 static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_size,
                                  const char *value, size_t value_size) {
   RAG_UNUSED(kind);
+  RAG_UNUSED(value_size);
   headers *found = cls;
+  http_walk_header(&found->walk, key, key_size, value);
   for (unsigned i = 0; i < HEADER_COUNT; i++) {
     if (header_names[i].size != key_size || strcasecmp(header_names[i].name, key) != 0) continue;
     if (found->count[i]++ == 0) found->value[i] = value;
-    if (value && strlen(value) != value_size) found->binary = true;
     break;
   }
   return MHD_YES;
-}
-
-static bool sane_request_id(const char *id) {
-  size_t size = 0;
-  if (!id) return false;
-  for (; id[size]; size++)
-    if (size == HTTP_REQUEST_ID_MAX || id[size] <= ' ' || id[size] > '~') return false;
-  return size > 0;
-}
-
-static bool sane_target(const char *target, bool options) {
-  if (target[0] != '/' && !(options && strcmp(target, "*") == 0)) return false;
-  for (const unsigned char *p = (const unsigned char *)target; *p; p++)
-    if (*p <= ' ' || *p >= 0x7f) return false;
-  return true;
 }
 
 // 0: none, or not a number (the dispatcher says so).
@@ -365,12 +369,19 @@ static bool framing(http_connection *c, const headers *found) {
   return true;
 }
 
-static bool check_head(http_connection *c, const headers *found) {
+static bool check_head(http_connection *c, const headers *found, size_t header_size) {
   static const header_name single[] = {HEADER_CONTENT_TYPE, HEADER_AUTHORIZATION, HEADER_IDEMPOTENCY_KEY,
                                        HEADER_TIMEOUT};
   const rag_server_options *options = &c->thread->server->options;
+  if (found->walk.hidden) {
+    c->has_body = true; // nobody knows where the request ends
+    REFUSE(
+        c, RAG_INVALID_ARGUMENT, 0,
+        "the request's head holds a NUL, a folded line, or a blank before a colon; others read such a head as another "
+        "request");
+    return false;
+  }
   if (!framing(c, found)) return false;
-  size_t header_size = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
   if (c->target_too_long) {
     REFUSE(c, RAG_INVALID_ARGUMENT, 414, "the request target is over the limit of %u bytes", RAG_API_TARGET_BYTES_MAX);
     return false;
@@ -380,15 +391,15 @@ static bool check_head(http_connection *c, const headers *found) {
            options->header_bytes_max);
     return false;
   }
-  if (!c->request.target || !sane_target(c->request.target, c->options)) {
+  if (!c->request.target || !http_target_sane(c->request.target, c->options)) {
     REFUSE(c, RAG_INVALID_ARGUMENT, 0,
            "the request target must begin with / and hold neither spaces, control characters "
            "nor bytes over 0x7e; percent-encode them");
     return false;
   }
   for (size_t i = 0; i < RAG_COUNT_OF(single); i++) {
-    if (found->count[single[i]] <= 1 && !found->binary) continue;
-    REFUSE(c, RAG_INVALID_ARGUMENT, 0, "the header %s must come once and hold text", header_names[single[i]].name);
+    if (found->count[single[i]] <= 1) continue;
+    REFUSE(c, RAG_INVALID_ARGUMENT, 0, "the header %s must come once", header_names[single[i]].name);
     return false;
   }
   return true;
@@ -426,9 +437,16 @@ static void begin_stream(http_connection *c) {
   REFUSE(c, error.status, 0, "%s", error.message);
 }
 
-static enum MHD_Result on_headers(http_connection *c, const char *method) {
+static enum MHD_Result on_headers(http_connection *c, const char *method, const char *version) {
   headers found = {0};
+  size_t header_size = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+#if MHD_VERSION < 0x01000000
+  http_walk_begin(&found.walk, method, c->raw_target, c->raw_target_size, version);
+#else
+  RAG_UNUSED(version);
+#endif
   MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, on_header, &found);
+  http_walk_end(&found.walk, method + header_size);
   c->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
   c->options = strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0;
   // Values stay where libmicrohttpd has them until the request ends, suspended or not.
@@ -438,11 +456,14 @@ static enum MHD_Result on_headers(http_connection *c, const char *method) {
   c->request.authorization = found.value[HEADER_AUTHORIZATION];
   c->request.idempotency_key = found.value[HEADER_IDEMPOTENCY_KEY];
   c->request.timeout_ms = found.value[HEADER_TIMEOUT];
+  c->request.request_id = c->request_id;
+  c->request.peer = c->peer_text;
   c->rpc = c->request.target && strncmp(c->request.target, "/ragd.", 6) == 0;
   const char *id = found.value[HEADER_REQUEST_ID];
-  if (found.count[HEADER_REQUEST_ID] == 1 && sane_request_id(id)) memcpy(c->request_id, id, strlen(id) + 1);
+  if (found.count[HEADER_REQUEST_ID] == 1 && http_request_id_sane(id)) memcpy(c->request_id, id, strlen(id) + 1);
   c->stage = HTTP_STAGE_READ;
-  if (check_head(c, &found)) admit(c);
+  if (check_head(c, &found, header_size)) admit(c);
+  else c->close_after = true; // who sends such a head may mean something else by what follows
   c->request.deadline_ns = deadline_of(c);
   if (c->stage == HTTP_STAGE_READ && c->lane == RAG_LANE_STREAM) begin_stream(c);
   else http_enter(c, HTTP_BODY, c->started_ns);
@@ -498,21 +519,51 @@ static enum MHD_Result on_body(http_connection *c, const char *data, size_t *siz
 
 // ---------------------------------------------------------------------------------------------- dispatch
 
+// Load beyond what the server can do is turned away at once, so that what it takes is answered in time. A queue is
+// measured by the time that requests wait in it, not by its length alone: a thousand look-ups are nothing, a thousand
+// large imports are minutes.
+static uint64_t wait_max_ns(const rag_server *server) {
+  return server->options.queue_wait_ms_max * UINT64_C(1000000);
+}
+
+static void refuse_late(http_connection *c) {
+  atomic_fetch_add_explicit(&rag_api__server.rejected_overload, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&rag_api__server.rejected_wait, 1, memory_order_relaxed);
+  http_error(c, RAG_UNAVAILABLE, 0,
+             "the server has more to do than it can: requests wait over %u ms for their turn; try "
+             "again in a moment",
+             c->thread->server->options.queue_wait_ms_max);
+}
+
 static void pool_task(void *arg) {
   http_connection *c = arg;
   rag_server *server = c->thread->server;
+  uint64_t waited_ns = rag_clock_monotonic_ns() - c->queued_ns;
   atomic_fetch_sub_explicit(&rag_api__server.pool_queued, 1, memory_order_relaxed);
+  atomic_store_explicit(&server->last_wait_ns, waited_ns, memory_order_relaxed);
   if (atomic_load(&server->stopping)) http_error(c, RAG_UNAVAILABLE, 0, "the server is stopping");
   else if (atomic_load_explicit(&c->gone, memory_order_relaxed))
     http_error(c, RAG_CANCELLED, 499, "the client has left");
   else if (rag_clock_monotonic_ns() > c->request.deadline_ns)
     http_error(c, RAG_DEADLINE_EXCEEDED, 0, "the request waited for a worker past its deadline");
+  else if (waited_ns > wait_max_ns(server)) refuse_late(c);
   else rag_api_handle(server->api, &c->request, c->arena, &c->response);
   atomic_store_explicit(&c->worker_done, true, memory_order_release);
   http_resume(c);
 }
 
+// The last one that a worker took had waited too long, and others are waiting still: this one would too.
+static bool would_wait(const rag_server *server) {
+  return atomic_load_explicit(&server->last_wait_ns, memory_order_relaxed) > wait_max_ns(server) &&
+         rag_pool_queued(server->pool) > 0;
+}
+
 static enum MHD_Result to_pool(http_connection *c) {
+  c->queued_ns = rag_clock_monotonic_ns();
+  if (would_wait(c->thread->server)) {
+    refuse_late(c);
+    return queue_body(c);
+  }
   atomic_store_explicit(&c->worker_done, false, memory_order_relaxed);
   atomic_store_explicit(&c->gone, false, memory_order_relaxed);
   c->stage = HTTP_STAGE_POOL;
@@ -527,8 +578,20 @@ static enum MHD_Result to_pool(http_connection *c) {
   return MHD_YES;
 }
 
+// Requests that are answered on the network thread wait in their sockets for it. All those of a round were there when it
+// began, so each has waited at least since then.
+static bool came_too_late(const http_connection *c) {
+  if (rag_clock_monotonic_ns() - c->thread->round_ns <= wait_max_ns(c->thread->server)) return false;
+  const char *target = c->request.target; // whoever asks how the server is must be told
+  return strcmp(target, "/healthz") != 0 && strcmp(target, "/readyz") != 0;
+}
+
 static enum MHD_Result dispatch(http_connection *c) {
   c->request.body = rag_buf_slice(&c->body);
+  if (came_too_late(c)) {
+    refuse_late(c);
+    return queue_body(c);
+  }
   if (c->lane != RAG_LANE_INLINE || c->body.size > HTTP_INLINE_BODY_BYTES_MAX) return to_pool(c);
   c->request.may_not_wait = true;
   rag_api_handle(c->thread->server->api, &c->request, c->arena, &c->response);
@@ -573,12 +636,11 @@ static enum MHD_Result on_complete(http_connection *c) {
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
                                   const char *version, const char *upload, size_t *upload_size, void **context) {
   RAG_UNUSED(url);
-  RAG_UNUSED(version);
   RAG_UNUSED(mhd);
   http_thread *thread = cls;
   http_connection *c = *context;
   if (!c || atomic_load(&thread->server->stopping)) return MHD_NO;
-  if (c->stage == HTTP_STAGE_HEADERS) return on_headers(c, method);
+  if (c->stage == HTTP_STAGE_HEADERS) return on_headers(c, method, version);
   if (*upload_size > 0) return on_body(c, upload, upload_size);
   return on_complete(c);
 }
@@ -619,16 +681,35 @@ static size_t no_unescape(void *cls, struct MHD_Connection *mhd, char *s) {
   return strlen(s);
 }
 
+static bool has_certificate_callback(void) {
+#if MHD_VERSION >= 0x00097100 // MHD_OPTION_HTTPS_CERT_CALLBACK2
+  return MHD_is_feature_supported(MHD_FEATURE_HTTPS_CERT_CALLBACK2) == MHD_YES;
+#else
+  return false;
+#endif
+}
+
 rag_status http_daemon_start(http_thread *thread, rag_error *err) {
   const rag_server_options *options = &thread->server->options;
   size_t memory = (size_t)options->header_bytes_max + MHD_POOL_EXTRA;
+  bool tls = thread->server->tls != NULL;
+  struct MHD_OptionItem secure[3] = {{MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}, {MHD_OPTION_END, 0, NULL}};
+  if (tls) {
+    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES || !has_certificate_callback())
+      return rag_fail_field(err, RAG_UNIMPLEMENTED, "tls_certificate_file",
+                            "this libmicrohttpd (%s) was built without TLS; install one with GnuTLS, or let a proxy "
+                            "speak TLS",
+                            MHD_get_version());
+    secure[0] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, http_tls_callback()};
+    secure[1] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)http_tls_priorities()};
+  }
   thread->daemon = MHD_start_daemon(
-      MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, thread, MHD_OPTION_LISTEN_SOCKET,
-      thread->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
+      MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, thread,
+      MHD_OPTION_LISTEN_SOCKET, thread->listen_fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, memory,
       // More than are admitted (http_connection_admitted), so that those over the limit are turned away, not left waiting.
       MHD_OPTION_CONNECTION_LIMIT, (unsigned)(options->connections_max + HTTP_LINGER_MAX), MHD_OPTION_NOTIFY_CONNECTION,
       on_connection, thread, MHD_OPTION_NOTIFY_COMPLETED, on_completed, thread, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
-      thread, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, thread,
+      thread, MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, thread, MHD_OPTION_ARRAY, secure,
 #if MHD_VERSION >= 0x01000000
       MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, // else spaces in a target are mended by a redirect instead of refused
 #endif
@@ -682,6 +763,7 @@ static void run_once(http_thread *thread, int ms) {
     thread->stopping = true;
     thread->swept_ns = 0; // at once: the sweep cancels and closes
   }
+  thread->round_ns = rag_clock_monotonic_ns();
   MHD_run(thread->daemon);
   uint64_t now_ns = rag_clock_monotonic_ns();
   if (thread->linger_count > 0) linger_run(thread, now_ns);

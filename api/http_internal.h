@@ -1,5 +1,6 @@
 // What the files of the HTTP server share: http_server.c (life, limits, slow clients), http.c (libmicrohttpd, the only
-// file that includes it), http_stream.c (long bodies and answers), listen.c (addresses, sockets, the endpoint file).
+// file that includes it), http_stream.c (long bodies and answers), http_peers.c (connections by address), http_tls.c
+// (GnuTLS, likewise), http_head.c (what a head may look like), listen.c (addresses, sockets, the endpoint file).
 #ifndef RAGD_HTTP_INTERNAL_H
 #define RAGD_HTTP_INTERNAL_H
 
@@ -76,6 +77,8 @@ typedef struct http_connection {
   struct http_connection *next, *previous;
   http_thread *thread;
   struct MHD_Connection *mhd;
+  struct http_peer *peer; // the share of its address
+  char peer_text[INET6_ADDRSTRLEN];
   int fd;
   bool linger;      // the answer went out before the body was read
   bool close_after; // answer with Connection: close
@@ -91,7 +94,10 @@ typedef struct http_connection {
   bool rpc;
   bool has_body;
   bool target_too_long;
+  const char *raw_target; // where libmicrohttpd has it
+  size_t raw_target_size;
   uint64_t started_ns;
+  uint64_t queued_ns;      // when it was handed to the workers
   uint64_t content_length; // UINT64_MAX: chunked
   rag_arena *arena;
   rag_buf body;
@@ -119,6 +125,7 @@ struct http_thread {
   http_connection *connections; // the network thread's
   uint64_t request_id_state;    // the network thread's
   uint64_t swept_ns;
+  uint64_t round_ns;       // when the requests that are being looked at were seen to be there
   bool draining, stopping; // this thread has seen the server's flags
   unsigned linger_count;
   int linger_fds[HTTP_LINGER_MAX];
@@ -134,6 +141,18 @@ typedef struct http_address {
   bool loopback;
 } http_address;
 
+// Connections by client address (http_peers.c); an entry is there while its count is not 0.
+#define HTTP_PEER_CHAINS 1024u // a power of two
+typedef struct http_peer {
+  struct http_peer *next;
+  uint8_t address[16]; // IPv4 as mapped; of IPv6 the /64, which is what one client has
+  uint32_t count;
+} http_peer;
+typedef struct http_peers {
+  http_peer *chains[HTTP_PEER_CHAINS];
+} http_peers;
+typedef struct http_tls http_tls; // http_tls.c
+
 struct rag_server {
   rag_api *api;
   rag_server_options options; // immutable after start; listen is not kept
@@ -148,9 +167,12 @@ struct rag_server {
   _Atomic bool draining;         // atomic, relaxed: set once; network threads are woken after
   _Atomic bool stopping;         // atomic, seq_cst: set once; no request starts and no connection is suspended after
   _Atomic bool exiting;          // atomic, acquire/release: network threads leave
+  _Atomic uint64_t last_wait_ns; // atomic, relaxed: of the request that a worker took last
+  http_tls *tls;                 // NULL: plain text
   pthread_mutex_t lock;
   pthread_cond_t empty; // connections has become 0
   unsigned connections; // guarded by: lock
+  http_peers peers;     // guarded by: lock
 };
 
 // http.c: libmicrohttpd
@@ -161,9 +183,10 @@ void http_resume(http_connection *connection);  // of a suspended connection; an
 void http_suspend(http_connection *connection); // the network thread
 
 // http_server.c
-void http_wake(http_thread *thread);               // any thread: makes its loop run once
-bool http_connection_admitted(rag_server *server); // false: connections_max reached
-void http_connection_closed(rag_server *server);
+void http_wake(http_thread *thread); // any thread: makes its loop run once
+// False: connections_max or the address's share of them is reached, or memory is out. *out: for http_connection_closed.
+bool http_connection_admitted(rag_server *server, const struct sockaddr *address, http_peer **out);
+void http_connection_closed(rag_server *server, http_peer *peer);
 void http_sweep(http_thread *thread, uint64_t now_ns); // closes slow and idle clients
 void http_enter(http_connection *connection, http_phase phase, uint64_t now_ns);
 void http_request_id(http_thread *thread, char out[HTTP_REQUEST_ID_MAX + 1]);
@@ -173,6 +196,32 @@ bool http_body_charge(http_connection *connection, uint64_t bytes);
 void http_body_release(http_connection *connection);
 // Fills connection->response with an error in the shape that the caller's protocol wants. status 0: the code's own.
 void http_error(http_connection *connection, rag_status code, int http_status, const char *fmt, ...) RAG_PRINTF(4, 5);
+
+// http_head.c
+typedef struct http_walk {
+  const char *end; // of the part that was looked at last; NULL: there is no walk
+  bool hidden;     // something lies between the parts
+} http_walk;
+void http_walk_begin(http_walk *walk, const char *method, const char *target, size_t target_size, const char *version);
+void http_walk_header(http_walk *walk, const char *name, size_t name_size, const char *value); // in their order
+void http_walk_end(http_walk *walk, const char *end); // of the head
+bool http_request_id_sane(const char *id);
+bool http_target_sane(const char *target, bool options);
+
+// http_peers.c
+http_peer *http_peer_take(http_peers *peers, const struct sockaddr *address, uint32_t most); // NULL: no more of it
+void http_peer_drop(http_peers *peers, http_peer *peer);
+void http_peer_text(const struct sockaddr *address, char out[INET6_ADDRSTRLEN]);
+
+// http_tls.c: GnuTLS, which libmicrohttpd uses. RAG_UNIMPLEMENTED where it was not there at the build.
+RAG_NODISCARD rag_status http_tls_open(const char *certificate_file, const char *key_file, http_tls **out,
+                                       rag_error *err);
+void http_tls_close(http_tls *tls);
+RAG_NODISCARD rag_status http_tls_reload(http_tls *tls, rag_error *err);
+const char *http_tls_priorities(void); // what is spoken: TLS 1.2 and 1.3
+void *http_tls_callback(void);         // a gnutls_certificate_retrieve_function3 for libmicrohttpd
+// session: a gnutls_session_t. Sends what can be sent at once. The bytes that went, or < 0.
+ssize_t http_tls_send(void *session, const void *data, size_t size);
 
 // http_stream.c. Created by the network thread when the headers are there; the task runs on a worker.
 RAG_NODISCARD rag_status http_stream_start(http_connection *connection, rag_error *err);
@@ -200,7 +249,7 @@ RAG_NODISCARD rag_status http_address_parse(const char *text, http_address *out,
 // else holds the address. *address gets the port that was chosen.
 RAG_NODISCARD rag_status http_listen(http_address *address, unsigned count, int *fds, rag_error *err);
 // A URL at which a client on this machine finds the server.
-void http_address_url(const http_address *address, char *out, size_t size);
+void http_address_url(const http_address *address, bool tls, char *out, size_t size);
 RAG_NODISCARD rag_status http_endpoint_write(const char *data_dir, const char *url, rag_error *err);
 void http_endpoint_remove(const char *data_dir, const char *url); // only while it names this url
 

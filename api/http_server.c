@@ -34,6 +34,8 @@ rag_server_options rag_server_options_default(void) {
       .body_bytes_max = RAG_API_BODY_BYTES_MAX_DEFAULT,
       .header_bytes_max = 16u << 10,
       .connections_max = 4096,
+      .connections_per_address_max = 1024, // a proxy has many clients behind one address
+      .queue_wait_ms_max = 500,
       .header_timeout_s = 10,
       .body_timeout_s = 60,
       .idle_timeout_s = 75,
@@ -56,6 +58,11 @@ static rag_status check_options(const rag_server_options *o, rag_error *err) {
   RAG_TRY(check_range("body_bytes_max", o->body_bytes_max, 1, UINT64_C(1) << 40, err));
   RAG_TRY(check_range("header_bytes_max", o->header_bytes_max, HTTP_HEADER_BYTES_MIN, HTTP_HEADER_BYTES_MAX, err));
   RAG_TRY(check_range("connections_max", o->connections_max, 1, HTTP_CONNECTIONS_MAX, err));
+  RAG_TRY(check_range("connections_per_address_max", o->connections_per_address_max, 1, HTTP_CONNECTIONS_MAX, err));
+  RAG_TRY(check_range("queue_wait_ms_max", o->queue_wait_ms_max, 1, HTTP_TIMEOUT_S_MAX * 1000, err));
+  if (!o->tls_certificate_file != !o->tls_key_file)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, o->tls_key_file ? "tls_certificate_file" : "tls_key_file",
+                          "TLS needs both, the certificate's file and its key's");
   RAG_TRY(check_range("header_timeout_s", o->header_timeout_s, 1, HTTP_TIMEOUT_S_MAX, err));
   RAG_TRY(check_range("body_timeout_s", o->body_timeout_s, 1, HTTP_TIMEOUT_S_MAX, err));
   RAG_TRY(check_range("idle_timeout_s", o->idle_timeout_s, 1, HTTP_TIMEOUT_S_MAX, err));
@@ -91,6 +98,7 @@ static void server_free(rag_server *server) {
   if (!server) return;
   join_all(server);
   rag_pool_destroy(server->pool);
+  http_tls_close(server->tls);
   pthread_cond_destroy(&server->empty);
   pthread_mutex_destroy(&server->lock);
   rag_free(server->threads);
@@ -102,7 +110,7 @@ static rag_server *server_create(rag_api *api, const rag_server_options *options
   if (!server) return NULL;
   server->api = api;
   server->options = *options;
-  server->options.listen = NULL;
+  server->options.listen = server->options.tls_certificate_file = server->options.tls_key_file = NULL;
   server->bodies_max = options->body_bytes_max * HTTP_BODIES_IN_MEMORY_MAX;
   server->streams_max = options->worker_threads / 2;
   pthread_mutex_init(&server->lock, NULL);
@@ -130,7 +138,7 @@ static rag_status open_sockets(rag_server *server, http_address *address, rag_er
   int fds[HTTP_NETWORK_THREADS_MAX];
   RAG_TRY(http_listen(address, server->thread_count, fds, err));
   for (unsigned i = 0; i < server->thread_count; i++) server->threads[i].listen_fd = fds[i];
-  http_address_url(address, server->url, sizeof(server->url));
+  http_address_url(address, server->tls != NULL, server->url, sizeof(server->url));
   return RAG_OK;
 }
 
@@ -158,17 +166,26 @@ rag_status rag_server_start(rag_api *api, const rag_server_options *options, rag
   atomic_store_explicit(&api->draining, false, memory_order_relaxed);
   server = server_create(api, options);
   if (!server) return rag_fail_no_memory(err, sizeof(*server));
+  if (options->tls_certificate_file)
+    RAG_TRY_OUT(http_tls_open(options->tls_certificate_file, options->tls_key_file, &server->tls, err));
   RAG_TRY_OUT(open_sockets(server, &address, err));
   RAG_TRY_OUT(rag_pool_create("worker", options->worker_threads, options->worker_queue_max, &server->pool, err));
   for (unsigned i = 0; i < server->thread_count; i++) RAG_TRY_OUT(start_thread(&server->threads[i], err));
   RAG_TRY_OUT(http_endpoint_write(api->data_dir, server->url, err));
   rag_log(RAG_LOG_INFO, "http.listening", "url=%s network_threads=%u worker_threads=%u", server->url,
           server->thread_count, options->worker_threads);
+  if (!address.loopback && !server->tls)
+    rag_log(RAG_LOG_WARN, "http.plain_text", "url=%s effect=%s", server->url,
+            "API keys and documents can be read on their way; give --tls-certificate-file and --tls-key-file");
   *out = server;
   server = NULL;
 out:
   server_free(server);
   return status;
+}
+
+rag_status rag_server_reload(rag_server *server, rag_error *err) {
+  return server->tls ? http_tls_reload(server->tls, err) : RAG_OK;
 }
 
 const char *rag_server_url(const rag_server *server) {
@@ -205,20 +222,24 @@ void rag_server_stop(rag_server *server, uint64_t timeout_ms) {
 
 // ---------------------------------------------------------------------------------------------- budgets
 
-bool http_connection_admitted(rag_server *server) {
+bool http_connection_admitted(rag_server *server, const struct sockaddr *address, http_peer **out) {
+  const rag_server_options *options = &server->options;
   pthread_mutex_lock(&server->lock);
-  bool admitted = server->connections < server->options.connections_max;
-  if (admitted) server->connections++;
+  bool room = server->connections < options->connections_max;
+  *out = room ? http_peer_take(&server->peers, address, options->connections_per_address_max) : NULL;
+  if (*out) server->connections++;
   pthread_mutex_unlock(&server->lock);
-  atomic_fetch_add_explicit(admitted ? &rag_api__server.connections : &rag_api__server.rejected_overload, 1,
+  atomic_fetch_add_explicit(*out ? &rag_api__server.connections : &rag_api__server.rejected_overload, 1,
                             memory_order_relaxed);
-  return admitted;
+  if (room && !*out) atomic_fetch_add_explicit(&rag_api__server.rejected_peer, 1, memory_order_relaxed);
+  return *out != NULL;
 }
 
-void http_connection_closed(rag_server *server) {
+void http_connection_closed(rag_server *server, http_peer *peer) {
   pthread_mutex_lock(&server->lock);
   RAG_ASSERT(server->connections > 0);
   server->connections--;
+  http_peer_drop(&server->peers, peer);
   if (server->connections == 0) pthread_cond_broadcast(&server->empty);
   pthread_mutex_unlock(&server->lock);
   atomic_fetch_sub_explicit(&rag_api__server.connections, 1, memory_order_relaxed);

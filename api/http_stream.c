@@ -236,8 +236,9 @@ static bool copy_request(http_stream *stream, const rag_api_request *request) {
   rag_api_request *own = &stream->request;
   *own = *request;
   own->body = (rag_slice){0};
-  const char **strings[] = {&own->method,        &own->target,          &own->content_type, &own->accept,
-                            &own->authorization, &own->idempotency_key, &own->timeout_ms};
+  const char **strings[] = {&own->method,     &own->target,        &own->content_type,
+                            &own->accept,     &own->authorization, &own->idempotency_key,
+                            &own->timeout_ms, &own->request_id,    &own->peer};
   for (size_t i = 0; i < RAG_COUNT_OF(strings); i++)
     if (!copy_string(stream->arena, strings[i])) return false;
   return true;

@@ -100,14 +100,14 @@ static void address_text(const http_address *address, char *out, size_t size, ui
   }
 }
 
-void http_address_url(const http_address *address, char *out, size_t size) {
+void http_address_url(const http_address *address, bool tls, char *out, size_t size) {
   char host[ADDRESS_TEXT_MAX];
   uint16_t port = 0;
   address_text(address, host, sizeof(host), &port);
   // "All addresses" is no place to connect to.
   if (strcmp(host, "0.0.0.0") == 0) memcpy(host, "127.0.0.1", sizeof("127.0.0.1"));
   if (strcmp(host, "[::]") == 0) memcpy(host, "[::1]", sizeof("[::1]"));
-  snprintf(out, size, "http://%s:%u", host, (unsigned)port);
+  snprintf(out, size, "%s://%s:%u", tls ? "https" : "http", host, (unsigned)port);
 }
 
 static rag_status set_option(int fd, int level, int name, const char *what, rag_error *err) {

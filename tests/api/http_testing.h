@@ -7,6 +7,7 @@
 // Fake routes (method does not matter but for DELETE, which is 405 everywhere):
 //   /echo  inline   answers "<method> <target> <body>"     /pool  the same by a worker
 //   /hold  inline   waits for the gate                     /work  the same by a worker
+//   /nap?N inline   the same after N ms
 //   /later inline   asks for a worker, then answers like /pool
 //   /big?N          N bytes 'x'                            /denied, /none  refused by admit: 401, 404
 //   /in    stream   reads all, answers the byte count      /lines  stream: a line of 1,000 bytes a read, then the count
@@ -131,6 +132,7 @@ void rag_api_handle(rag_api *api, const rag_api_request *request, rag_arena *are
     return;
   }
   if (fake_is(request, "/hold") || fake_is(request, "/work")) gate_wait();
+  if (fake_is(request, "/nap")) usleep((useconds_t)fake_number(request) * 1000);
   if (fake_is(request, "/big")) {
     size_t size = fake_number(request);
     char *body = rag_arena_alloc(arena, size + 1);

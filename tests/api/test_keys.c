@@ -12,11 +12,12 @@ static char admin[128];
 
 static int start(void **state) {
   service *s = service_start();
-  rag_clock_set_for_test(NOW_US);
+  rag_clock_set_for_test(NOW_US - 1000000); // the first of the list
   CALL(200, "POST", "/v1/kbs", "{\"name\":\"docs\"}");
   CALL(200, "POST", "/v1/keys", "{\"role\":\"admin\",\"name\":\"root\"}");
   snprintf(admin, sizeof(admin), "Bearer %s", at(s, "secret"));
   s->authorization = admin;
+  rag_clock_set_for_test(NOW_US);
   *state = s;
   return 0;
 }

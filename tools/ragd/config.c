@@ -61,6 +61,20 @@ static const setting settings[] = {
     {"idle_timeout_s", "SECONDS", KIND_COUNT, AT(server.idle_timeout_s), 1, 86400, NULL, "between two requests"},
     {"request_timeout_s", "SECONDS", KIND_COUNT, AT(server.request_timeout_s), 1, 86400, NULL,
      "for an answer, where the request does not say"},
+    {"queue_wait_ms_max", "MS", KIND_COUNT, AT(server.queue_wait_ms_max), 1, 86400000, NULL,
+     "a request may wait for its turn; more are answered 503"},
+    {"connections_per_address_max", "N", KIND_COUNT, AT(server.connections_per_address_max), 1, 100000, NULL,
+     "open at once of one client address"},
+    {"tls_certificate_file", "FILE", KIND_TEXT, AT(tls_certificate_file), 0, 0, NULL,
+     "PEM, with the chain: serves HTTPS alone; read again on SIGHUP"},
+    {"tls_key_file", "FILE", KIND_TEXT, AT(tls_key_file), 0, 0, NULL, "PEM, unencrypted: the certificate's key"},
+    {"audit_log", "FILE", KIND_TEXT, AT(audit_log), 0, 0, NULL,
+     "one JSON line for each write and each refused key; what cannot be logged is not written"},
+    {"audit_bytes_max", "SIZE", KIND_BYTES64, AT(audit.bytes_max), 1u << 16, UINT64_C(1) << 40, NULL,
+     "of one file of the audit log before the next is begun"},
+    {"audit_files_max", "N", KIND_COUNT, AT(audit.files_max), 1, 10000, NULL, "older files of the audit log kept"},
+    {"slow_query_ms", "MS", KIND_COUNT, AT(slow_query_ms), 0, 86400000, NULL,
+     "searches that take so long are logged with their plan; 0: none"},
     {"drain_timeout_s", "SECONDS", KIND_COUNT, AT(drain_timeout_s), 0, 3600, NULL,
      "for running requests to end after SIGTERM"},
     {"cache_bytes", "SIZE", KIND_BYTES64, AT(store.cache_bytes), 1u << 20, UINT64_C(1) << 44, NULL,
@@ -82,6 +96,7 @@ rag_status ragd_config_init(ragd_config *config, rag_error *err) {
       .server = rag_server_options_default(),
       .store = rag_store_options_default(),
       .kbs = rag_kbs_options_default(),
+      .audit = rag_api_options_default().audit,
       .job_threads = 1, // jobs give way to requests: one at a time
       .drain_timeout_s = 30,
       .log_level = RAG_LOG_INFO,
@@ -97,6 +112,9 @@ void ragd_config_free(ragd_config *config) {
   rag_free(config->backup_dir);
   rag_free(config->config_file);
   rag_free(config->listen);
+  rag_free(config->tls_certificate_file);
+  rag_free(config->tls_key_file);
+  rag_free(config->audit_log);
 }
 
 // ---------------------------------------------------------------------------------------------- values

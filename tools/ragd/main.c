@@ -2,7 +2,7 @@
 //
 // Signals: SIGTERM and SIGINT are blocked before the first thread starts, so that only the wait below sees them. The
 // first begins the drain and gives both back their default action, so the second ends the process at once; that is safe
-// at any moment, as what was acknowledged is on disk.
+// at any moment, as what was acknowledged is on disk. SIGHUP has the certificate and its key read again.
 #include "tools/ragd/ragd.h"
 
 #include <pthread.h>
@@ -56,15 +56,27 @@ static void block_signals(sigset_t *out) {
   sigemptyset(out);
   sigaddset(out, SIGTERM);
   sigaddset(out, SIGINT);
+  sigaddset(out, SIGHUP);
   pthread_sigmask(SIG_BLOCK, out, NULL);
 }
 
-static void wait_for_signal(const sigset_t *set) {
+static void reload(rag_server *server) {
+  rag_error err = {0};
+  rag_log(RAG_LOG_INFO, "ragd.reloading", "signal=SIGHUP");
+  if (rag_server_reload(server, &err) != RAG_OK)
+    rag_log(RAG_LOG_ERROR, "ragd.not_reloaded", "message=%s effect=%s", err.message, "goes on with what it has");
+}
+
+static void wait_for_signal(const sigset_t *set, rag_server *server) {
   int number = 0;
-  while (sigwait(set, &number) != 0) {
+  for (;;) {
+    if (sigwait(set, &number) != 0) continue;
+    if (number != SIGHUP) break;
+    reload(server);
   }
   signal(SIGTERM, SIG_DFL);
   signal(SIGINT, SIG_DFL);
+  signal(SIGHUP, SIG_IGN); // a reload that comes too late ends nothing
   pthread_sigmask(SIG_UNBLOCK, set, NULL);
   rag_log(RAG_LOG_INFO, "ragd.stopping", "signal=%s", number == SIGTERM ? "SIGTERM" : "SIGINT");
 }
@@ -84,7 +96,12 @@ static rag_status serve(ragd_config *config, rag_error *err) {
   options.store = config->store;
   options.kbs = config->kbs;
   options.job_threads = config->job_threads;
+  options.audit = config->audit;
+  options.audit.path = config->audit_log;
+  options.slow_query_ms = config->slow_query_ms;
   config->server.listen = config->listen;
+  config->server.tls_certificate_file = config->tls_certificate_file;
+  config->server.tls_key_file = config->tls_key_file;
   RAG_TRY_OUT(rag_api_open(&options, &api, err));
   RAG_TRY_OUT(rag_server_start(api, &config->server, &server, err));
 
@@ -92,7 +109,7 @@ static rag_status serve(ragd_config *config, rag_error *err) {
   if (printf("ragd %s listening on %s, data in %s\n", RAGD_VERSION, rag_server_url(server), config->data) < 0 ||
       fflush(stdout) != 0)
     rag_log(RAG_LOG_WARN, "ragd.stdout_closed", "url=%s", rag_server_url(server));
-  wait_for_signal(&signals);
+  wait_for_signal(&signals, server);
 
 out:
   rag_server_stop(server, (uint64_t)config->drain_timeout_s * 1000);

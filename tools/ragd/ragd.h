@@ -14,6 +14,9 @@ typedef struct ragd_config { // strings owned: ragd_config_free
   char *config_file;
   rag_server_options server; // .listen is not used: see listen
   char *listen;
+  char *tls_certificate_file, *tls_key_file, *audit_log; // NULL: none
+  rag_audit_options audit;                               // .path is not used: see audit_log
+  uint32_t slow_query_ms;
   rag_store_options store;
   rag_kbs_options kbs;
   uint32_t job_threads;

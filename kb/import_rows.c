@@ -73,7 +73,7 @@ static rag_status chunk_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
   rag_kb__import_content *content = im->content_count > 0 ? &im->contents[im->content_count - 1] : NULL;
   if (r->bad || content == NULL || number <= im->last_chunk || number >= im->state.next_chunk ||
       !rag_kb__decode_chunk(value, &chunk) || chunk.content != content->content || chunk.end > im->content_body ||
-      !utf8(chunk.metadata) || !rag_kb__metadata_plausible(chunk.metadata) ||
+      !utf8(chunk.metadata) || rag_kb__metadata_check(chunk.metadata, "", NULL) != RAG_OK ||
       content->chunk_count >= RAG_DOCUMENT_CHUNKS_MAX ||
       (content->chunk_count > 0 && number != content->first_chunk + content->chunk_count))
     return damaged(err, "chunk %u is none", number);
@@ -123,9 +123,9 @@ static bool revision_good(const rag_kb__import *im, const rag_kb__revision *revi
          document->chunk_count == revision->chunk_count && revision->id.size > 0 &&
          revision->id.size <= RAG_DOCUMENT_ID_BYTES_MAX && utf8(revision->id) &&
          memchr(revision->id.data, '\0', revision->id.size) == NULL && utf8(revision->metadata) &&
-         rag_kb__metadata_plausible(revision->metadata) && revision->metadata.size <= RAG_DOCUMENT_METADATA_BYTES_MAX &&
-         utf8(revision->source_uri) && revision->source_uri.size <= RAG_DOCUMENT_URI_BYTES_MAX &&
-         revision->commit < im->state.next_commit;
+         rag_kb__metadata_check(revision->metadata, "", NULL) == RAG_OK &&
+         revision->metadata.size <= RAG_DOCUMENT_METADATA_BYTES_MAX && utf8(revision->source_uri) &&
+         revision->source_uri.size <= RAG_DOCUMENT_URI_BYTES_MAX && revision->commit < im->state.next_commit;
 }
 
 static rag_status revision_row(rag_kb__import *im, rag_reader *r, rag_error *err) {

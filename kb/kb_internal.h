@@ -454,6 +454,7 @@ rag_status rag_kb__gc_run(void *ctx, rag_job *job, rag_error *err);
 rag_status rag_kb__purge_run(void *ctx, rag_job *job, rag_error *err);
 rag_status rag_kb__delete_run(void *ctx, rag_job *job, rag_error *err);
 
-bool rag_kb__metadata_plausible(rag_slice metadata); // empty, or text that starts and ends like an object
+// RAG_INVALID_ARGUMENT (with the reason): neither empty nor a JSON object.
+RAG_NODISCARD rag_status rag_kb__metadata_check(rag_slice metadata, const char *field, rag_error *err);
 
 #endif

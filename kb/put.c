@@ -594,10 +594,10 @@ rag_status rag_kb_set_metadata(rag_kb *kb, const rag_write *write, rag_slice id,
                                rag_slice metadata, rag_write_result *out, rag_error *err) {
   if (id.size == 0 || id.size > RAG_DOCUMENT_ID_BYTES_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "id", "a document id is 1 to %u bytes", RAG_DOCUMENT_ID_BYTES_MAX);
-  if (metadata.size > RAG_DOCUMENT_METADATA_BYTES_MAX || !rag_utf8_valid(metadata.data, metadata.size) ||
-      !rag_kb__metadata_plausible(metadata))
+  if (metadata.size > RAG_DOCUMENT_METADATA_BYTES_MAX || !rag_utf8_valid(metadata.data, metadata.size))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metadata", "metadata must be a JSON object of at most %u bytes",
                           RAG_DOCUMENT_METADATA_BYTES_MAX);
+  RAG_TRY(rag_kb__metadata_check(metadata, "metadata", err));
   metadata_op op = {.op = {.kb = kb, .write = write, .plan = metadata_plan, .finish = metadata_finish},
                     .id = id,
                     .metadata = metadata,

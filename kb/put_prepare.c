@@ -37,9 +37,20 @@ static rag_status check_size(size_t size, size_t max, size_t index, const char *
                         max);
 }
 
-bool rag_kb__metadata_plausible(rag_slice metadata) {
-  return metadata.size == 0 ||
-         (metadata.size >= 2 && metadata.data[0] == '{' && metadata.data[metadata.size - 1] == '}');
+// Metadata is asked about by filters, so what cannot be asked is refused here and not found out by a search.
+rag_status rag_kb__metadata_check(rag_slice metadata, const char *field, rag_error *err) {
+  rag_json root;
+  rag_error why = {0};
+  if (metadata.size == 0) return RAG_OK;
+  rag_json_parser *parser = rag_json_parser_acquire();
+  if (parser == NULL) return rag_fail_no_memory(err, 0);
+  rag_status status = rag_json_parse(parser, metadata, &root, &why);
+  bool object = status == RAG_OK && rag_json_type_of(root) == RAG_JSON_OBJECT;
+  rag_json_parser_release(parser);
+  if (object) return RAG_OK;
+  if (status == RAG_RESOURCE_EXHAUSTED) return rag_fail(err, status, "%s", why.message);
+  return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object%s%s", field,
+                        status != RAG_OK ? ": " : "", why.message);
 }
 
 static rag_status check_vector(const rag_kb *kb, const float *vector, uint32_t dimension, const char *field,
@@ -82,8 +93,7 @@ static rag_status check_chunks(const rag_kb *kb, const rag_document_input *in, s
     RAG_TRY(check_size(chunk->metadata.size, RAG_DOCUMENT_METADATA_BYTES_MAX, index, what, err));
     RAG_TRY(check_utf8(chunk->metadata, index, what, err));
     snprintf(field, sizeof field, "documents[%zu].chunks[%u].metadata", index, i);
-    if (!rag_kb__metadata_plausible(chunk->metadata))
-      return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object", field);
+    RAG_TRY(rag_kb__metadata_check(chunk->metadata, field, err));
     snprintf(field, sizeof field, "documents[%zu].chunks[%u]", index, i);
     if (chunk->vector == NULL && blank(chunk->text))
       return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s has neither text nor vector; give one of them",
@@ -121,10 +131,8 @@ static rag_status check_document(const rag_kb *kb, const rag_document_input *in,
   RAG_TRY(check_utf8(in->metadata, index, "metadata", err));
   RAG_TRY(check_utf8(in->source_uri, index, "source_uri", err));
   RAG_TRY(check_language(kb, in, index, err));
-  if (!rag_kb__metadata_plausible(in->metadata)) {
-    snprintf(field, sizeof field, "documents[%zu].metadata", index);
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, field, "%s must be a JSON object", field);
-  }
+  snprintf(field, sizeof field, "documents[%zu].metadata", index);
+  RAG_TRY(rag_kb__metadata_check(in->metadata, field, err));
   snprintf(field, sizeof field, "documents[%zu].vector", index);
   if (in->vector != NULL) {
     if (in->chunk_count > 0)

@@ -224,9 +224,11 @@ static void visit(rag_kb__extractor *x, uint32_t at, rag_json value) {
 rag_status rag_kb__extract(rag_kb__extractor *x, uint32_t revision, rag_slice metadata, rag_error *err) {
   rag_json root;
   if (x->epoch != rag_fields_batch_epoch(x->batch)) forget(x);
-  if (metadata.size > 0) RAG_TRY(rag_json_parse(x->parser, metadata, &root, err));
+  // What the store holds was checked when it came in. Should it not be JSON all the same, a kb is not lost for it.
+  rag_status status = metadata.size > 0 ? rag_json_parse(x->parser, metadata, &root, err) : RAG_OK;
+  if (status != RAG_OK && status != RAG_INVALID_ARGUMENT) return status;
   rag_fields_batch_row(x->batch, revision);
-  if (metadata.size > 0 && rag_json_type_of(root) == RAG_JSON_OBJECT) visit_members(x, 0, root);
+  if (metadata.size > 0 && status == RAG_OK && rag_json_type_of(root) == RAG_JSON_OBJECT) visit_members(x, 0, root);
   if (!x->failed) return RAG_OK;
   return rag_fail_no_memory(err, 0);
 }

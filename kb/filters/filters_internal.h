@@ -153,7 +153,7 @@ typedef struct rag_kb__fields_row {
   rag_slice metadata; // JSON object text, or empty
 } rag_kb__fields_row;
 // Appends revisions (strictly ascending, none of them there yet), all or nothing. The writer's. Metadata that is no JSON
-// is RAG_INVALID_ARGUMENT: what the store holds was checked when it came in.
+// has no values.
 RAG_NODISCARD rag_status rag_kb__fields_append(rag_fields *fields, uint32_t count, const rag_kb__fields_row *rows,
                                                rag_error *err);
 // The two halves of it, for a loader that reads rows one by one: begin, add each, then rag_fields_append(fields,

@@ -176,13 +176,14 @@ static void limits_of_a_document(void **state) {
   };
   for (int i = 0; i < FIELDS; i++) {
     char *text = text_of(limits[i].max + 1, 'x');
-    text[0] = '{';
+    memcpy(text, "{\"", 2); // metadata must be JSON: {"xxx...":1}
     for (size_t over = 0; over < 2; over++) {
       rag_slice value = rag_slice_of(text, limits[i].max + over);
       rag_document_input in = {.id = S("small"), .text = S("small")};
       rag_chunk_input chunk = {.text = S("small")};
       rag_write write = {0};
-      text[limits[i].max + over - 1] = '}';
+      memcpy(text + limits[i].max - 4, "xxxx", 4);
+      memcpy(text + limits[i].max + over - 4, "\":1}", 4);
       if (i == ID) in.id = value;
       if (i == TEXT) in.text = value;
       if (i == TITLE) in.title = value;

@@ -16,9 +16,10 @@
 
 #define HEAD_SEARCHES 4u // of a client and a branch
 #define LOG_PAGE 10000u
+#define JOB_WAIT_MS 30000u
 #define ACKS_CHECKED_MAX 60u // of a client and a round, with documents; the rest by the log alone
 
-uint64_t checks_made, pending_kept, pending_lost, replays;
+uint64_t checks_made, pending_kept, pending_lost, replays, jobs_seen, jobs_resumed, versions_gone;
 
 typedef struct check {
   http_connection *http;
@@ -106,7 +107,7 @@ static void expect_state(check *k, const char *at, const kill_state *want, const
 
 // A search for the text of a version at a ref. Present: the document must be among the hits with a part of that text.
 // Otherwise no hit may hold a part of it under that id.
-static void search_for(check *k, const char *at, uint32_t slot, uint32_t version, bool present) {
+static void search_for(check *k, const char *at, const char *how, uint32_t slot, uint32_t version, bool present) {
   char id[32];
   int http_status = 0;
   rag_buf text = {0}, body = {0};
@@ -117,13 +118,13 @@ static void search_for(check *k, const char *at, uint32_t slot, uint32_t version
   text.size = RAG_MIN(text.size, (size_t)400); // about its first chunk
   rag_buf_append_str(&body, "{\"query\":");
   rag_json_put_string(&body, rag_buf_slice(&text));
-  rag_buf_printf(&body, ",\"k\":10,\"at\":\"%s\"}", at);
+  rag_buf_printf(&body, ",\"k\":10,\"at\":\"%s\",%s}", at, how);
   checks_made++;
   text_of(k->client->number, slot, version, &text);
   rag_buf_append_char(&text, 0);
   if (!http_request(k->http, "POST", "/v1/kbs/" KB "/search", &body, NULL, &http_status, &answer) ||
       http_status != 200 || !rag_json_find(answer, rag_slice_str("hits"), &hits)) {
-    violation(k, "search at %s: HTTP %d", at, http_status);
+    violation(k, "search (%s) at %s: HTTP %d", how, at, http_status);
   } else {
     rag_json_iter it = rag_json_iter_of(hits);
     while (rag_json_iter_next(&it)) {
@@ -131,21 +132,24 @@ static void search_for(check *k, const char *at, uint32_t slot, uint32_t version
       if (!rag_slice_equal(json_text(it.value, "document_id"), rag_slice_str(id))) continue;
       found |= hit.size && memmem(text.data, text.size - 1, hit.data, hit.size) != NULL;
     }
-    if (present && !found) violation(k, "search at %s does not find %s, version %u", at, id, version);
+    if (present && !found) violation(k, "search (%s) at %s does not find %s, version %u", how, at, id, version);
     if (!present && found)
-      violation(k, "search at %s finds %s, version %u, which is not there any more", at, id, version);
+      violation(k, "search (%s) at %s finds %s, version %u, which is not there any more", how, at, id, version);
   }
   rag_buf_free(&text);
   rag_buf_free(&body);
 }
 
 static void check_searches(check *k, const char *at, const kill_state *now, const kill_state *before) {
-  for (uint32_t i = 0; i < HEAD_SEARCHES; i++) {
+  static const char *const ways[] = {"\"mode\":\"vector\",\"exact\":true", "\"mode\":\"vector\"",
+                                     "\"mode\":\"lexical\"", "\"mode\":\"hybrid\""};
+  for (uint32_t i = 0; i < HEAD_SEARCHES * RAG_COUNT_OF(ways); i++) {
+    const char *how = ways[i % RAG_COUNT_OF(ways)];
     uint32_t slot = random_below(k->random, SLOTS);
-    if (now->version[slot]) search_for(k, at, slot, now->version[slot], true);
+    if (now->version[slot]) search_for(k, at, how, slot, now->version[slot], true);
     slot = random_below(k->random, SLOTS);
     if (before->version[slot] && before->version[slot] != now->version[slot])
-      search_for(k, at, slot, before->version[slot], false);
+      search_for(k, at, how, slot, before->version[slot], false);
   }
 }
 
@@ -205,13 +209,25 @@ static uint64_t log_find(check *k, const branch_log *log, uint64_t sequence) {
 
 // ---------------------------------------------------------------------------------------------- commits
 
-static void check_ack(check *k, const kill_ack *a) {
+// gc keeps the newest of a branch as of when it ran, so all that have fewer newer ones now.
+static bool may_be_gone(const check *k, const kill_ack *a, const branch_log logs[2]) {
+  const branch_log *log = &logs[a->place];
+  size_t newer = 0;
+  for (size_t i = 0; i < log->count; i++) newer += log->entries[i].commit > a->commit;
+  return k->client->gc_asked && newer >= GC_KEEP_COMMITS;
+}
+
+static void check_ack(check *k, const kill_ack *a, const branch_log logs[2]) {
   char at[32], message[32], author[16];
   rag_json commit;
   snprintf(at, sizeof(at), "c%llu", (unsigned long long)a->commit);
   message_of(k->client->number, a->sequence, message);
   snprintf(author, sizeof(author), "client-%u", k->client->number);
   int http_status = get(k, &commit, "/v1/kbs/" KB "/commits/%s", at);
+  if (http_status == 404 && may_be_gone(k, a, logs)) {
+    versions_gone++;
+    return;
+  }
   if (http_status != 200) {
     violation(k, "the acknowledged commit %s is not there: HTTP %d", at, http_status);
     return;
@@ -232,12 +248,12 @@ static void check_acks(check *k, const branch_log logs[2]) {
   for (uint32_t i = 0; i < c->ack_count; i++) {
     const kill_ack *a = &c->acks[i];
     uint64_t commit = log_find(k, &logs[a->place], a->sequence);
-    if (commit != a->commit)
+    if (commit != a->commit && !(commit == 0 && may_be_gone(k, a, logs)))
       violation(k, "the acknowledged commit c%llu is not in the log of its branch", (unsigned long long)a->commit);
     // The newest are the ones that a lost write would lose.
-    if (i + ACKS_CHECKED_MAX >= c->ack_count) check_ack(k, a);
+    if (i + ACKS_CHECKED_MAX >= c->ack_count) check_ack(k, a, logs);
   }
-  for (uint32_t i = 0; i < c->old_count; i++) check_ack(k, &c->old[i]);
+  for (uint32_t i = 0; i < c->old_count; i++) check_ack(k, &c->old[i], logs);
   for (uint32_t i = 0; i < c->ack_count; i++) { // a sample of this round goes to the old ones
     if (c->old_count < OLD_ACKS_MAX) c->old[c->old_count++] = c->acks[i];
     else if (random_below(k->random, 8) == 0) c->old[random_below(k->random, OLD_ACKS_MAX)] = c->acks[i];
@@ -259,12 +275,14 @@ static bool pending_was_done(check *k, const branch_log logs[2]) {
   const char *branch = branch_of(c, c->op.place, side);
   uint32_t slot = 0, version = 0;
   if (c->op.kind == OP_TAG || c->op.kind == OP_BRANCH) return ref_exists(k, &c->refs[c->op.ref]);
-  if (c->op.kind == OP_BRANCH_DELETE) return !ref_exists(k, &c->refs[c->op.ref]);
-  bool logged = log_find(k, &logs[c->op.place], c->op.sequence) != 0;
+  if (c->op.kind == OP_GC) return true; // nobody was told its job, and what it takes may be there
+  if (c->op.kind == OP_REF_DELETE) return !ref_exists(k, &c->refs[c->op.ref]);
+  bool logged = c->op.kind == OP_PURGE ? version_at(k, c->op.touched[0], "main") == 0
+                                       : log_find(k, &logs[c->op.place], c->op.sequence) != 0;
   const kill_state *want = logged ? &c->op.after : &c->now[c->op.place];
   if (!state_holds(k, branch, want, NULL, 0, &slot, &version))
-    violation(k, "a write in flight is %s the log, but document %u of %s has version %u instead of %u",
-              logged ? "in" : "not in", slot, branch, version, want->version[slot]);
+    violation(k, "a write in flight is %s, but document %u of %s has version %u instead of %u",
+              logged ? "done" : "not done", slot, branch, version, want->version[slot]);
   return logged;
 }
 
@@ -272,9 +290,9 @@ static void check_pending(check *k, const branch_log logs[2]) {
   kill_client *c = k->client;
   if (!c->pending) return;
   bool done = pending_was_done(k, logs);
-  uint64_t logged = done && c->op.kind <= OP_ROLLBACK ? log_find(k, &logs[c->op.place], c->op.sequence) : 0;
+  uint64_t logged = done && op_commits(c->op.kind) ? log_find(k, &logs[c->op.place], c->op.sequence) : 0;
   done ? pending_kept++ : pending_lost++;
-  bool again = c->op.kind <= OP_ROLLBACK && random_below(k->random, 2) == 0;
+  bool again = op_commits(c->op.kind) && random_below(k->random, 2) == 0;
   if (again) {
     int http_status = 0;
     uint64_t commit = 0;
@@ -312,6 +330,42 @@ static void check_refs(check *k) {
   }
 }
 
+// Acknowledged jobs are there, and go on to their ends.
+static void check_jobs(check *k) {
+  kill_client *c = k->client;
+  for (uint32_t i = 0; i < c->job_count; i++) {
+    rag_json job;
+    unsigned long long id = c->jobs[i];
+    int http_status = get(k, &job, "/v1/jobs/%llu", id);
+    jobs_seen++;
+    if (http_status == 200 && !rag_slice_equal(json_text(job, "state"), rag_slice_str("succeeded"))) {
+      jobs_resumed++;
+      http_status = get(k, &job, "/v1/jobs/%llu?wait_ms=%u", id, JOB_WAIT_MS);
+    }
+    rag_slice state = json_text(job, "state"), error = json_text(job, "error");
+    if (http_status != 200) violation(k, "the acknowledged job %llu is not there: HTTP %d", id, http_status);
+    else if (!rag_slice_equal(state, rag_slice_str("succeeded")))
+      violation(k, "job %llu is %.*s: %.*s", id, (int)state.size, state.data, (int)error.size, error.data);
+  }
+  c->job_count = 0;
+}
+
+// Every row of the store, by the server itself.
+static void check_rows(check *k) {
+  rag_json answer;
+  int http_status = 0;
+  rag_buf body = {0};
+  rag_buf_append_str(&body, "{}");
+  if (!http_request(k->http, "POST", "/v1/check", &body, NULL, &http_status, &answer) || http_status != 200)
+    violation(k, "POST /v1/check: HTTP %d", http_status);
+  else {
+    k->client->jobs[0] = json_uint(answer, "job");
+    k->client->job_count = 1;
+    check_jobs(k);
+  }
+  rag_buf_free(&body);
+}
+
 static void check_client(check *k) {
   kill_client *c = k->client;
   char side[16];
@@ -333,18 +387,34 @@ static void check_client(check *k) {
   for (size_t i = 0; i < 2; i++) rag_free(logs[i].entries);
 }
 
+static void check_heads_and_refs(check *k) {
+  kill_client *c = k->client;
+  char side[16];
+  expect_state(k, "main", &c->now[MAIN], NULL, 0, "the head of main");
+  expect_state(k, branch_of(c, SIDE, side), &c->now[SIDE], NULL, 0, "the head of the client's branch");
+  check_refs(k);
+}
+
 unsigned check_all(kill_client *clients, const char *url, random_source *random) {
   unsigned violations = 0;
   uint64_t present = 0;
   rag_json commit;
   http_connection *http = http_open(url);
+  for (uint32_t i = 0; i < CLIENTS; i++) clients[i].gc_asked = clients[0].gc_asked;
   for (uint32_t i = 0; i < CLIENTS; i++) {
     check k = {http, &clients[i], random, 0};
     check_client(&k);
     violations += k.violations;
     for (uint32_t slot = 0; slot < SLOTS; slot++) present += clients[i].now[MAIN].version[slot] != 0;
   }
+  for (uint32_t i = 0; i < CLIENTS; i++) { // once more when the jobs have gone on
+    check k = {http, &clients[i], random, 0};
+    check_jobs(&k);
+    if (k.violations == 0) check_heads_and_refs(&k);
+    violations += k.violations;
+  }
   check k = {http, &clients[0], random, 0};
+  if (random_below(random, 4) == 0) check_rows(&k);
   if (get(&k, &commit, "/v1/kbs/" KB "/commits/main") != 200 || json_uint(commit, "documents") != present)
     violation(&k, "main has %llu documents instead of %llu", (unsigned long long)json_uint(commit, "documents"),
               (unsigned long long)present);

@@ -106,6 +106,33 @@ static bool pick_ref(kill_client *c, bool branches_only, uint32_t *out) {
   return true;
 }
 
+static void plan_delete_filter(kill_client *c, kill_op *op) {
+  op->kind = OP_DELETE_FILTER;
+  op->group = random_below(&c->random, GROUPS);
+  op->after = c->now[op->place];
+  for (uint32_t i = 0; i < SLOTS; i++)
+    if (op->after.version[i] % GROUPS == op->group) op->after.version[i] = 0;
+}
+
+static bool plan_purge(kill_client *c, kill_op *op) {
+  uint32_t first = random_below(&c->random, SLOTS);
+  if (c->now[MAIN].version[first] == 0) return false;
+  op->kind = OP_PURGE;
+  op->place = MAIN;
+  (void)touch(op, first);
+  (void)touch(op, random_below(&c->random, SLOTS)); // alive or not: its older versions go
+  op->after = c->now[MAIN];
+  for (uint32_t i = 0; i < op->touched_count; i++) op->after.version[op->touched[i]] = 0;
+  return true;
+}
+
+static void plan_gc(kill_client *c, kill_op *op) {
+  op->kind = OP_GC;
+  c->gc_asked = true;
+  op->place = MAIN;
+  op->after = c->now[MAIN];
+}
+
 static void plan(kill_client *c) {
   kill_op *op = &c->op;
   memset(op, 0, sizeof(*op));
@@ -116,12 +143,15 @@ static void plan(kill_client *c) {
   if (dice < 8) plan_merge(c, op);
   else if (dice < 14) (void)plan_ref(c, op, false);
   else if (dice < 19) (void)plan_ref(c, op, true);
-  else if (dice < 23 && pick_ref(c, true, &op->ref)) op->kind = OP_BRANCH_DELETE;
+  else if (dice < 23 && pick_ref(c, random_below(&c->random, 2), &op->ref)) op->kind = OP_REF_DELETE;
   else if (dice < 29 && pick_ref(c, false, &op->ref)) {
     op->kind = OP_ROLLBACK;
     op->place = SIDE;
     op->after = c->refs[op->ref].is;
-  } else plan_put(c, op);
+  } else if (dice < 33) plan_delete_filter(c, op);
+  else if (dice < 36 && c->job_count < JOBS_MAX && plan_purge(c, op)) return;
+  else if (dice < 38 && c->job_count < JOBS_MAX && c->number == 0) plan_gc(c, op);
+  else plan_put(c, op);
 }
 
 static void string_field(rag_buf *body, const char *name, const char *value) {
@@ -139,7 +169,8 @@ static void put_body(const kill_client *c, const kill_op *op, rag_buf *body) {
     if (!version) continue;
     id_of(c->number, slot, id);
     text_of(c->number, slot, version, &text);
-    rag_buf_printf(body, "%s{\"id\":\"%s\",\"metadata\":{\"version\":%u},\"text\":", first ? "" : ",", id, version);
+    rag_buf_printf(body, "%s{\"id\":\"%s\",\"metadata\":{\"client\":%u,\"group\":%u,\"version\":%u},\"text\":",
+                   first ? "" : ",", id, c->number, version % GROUPS, version);
     rag_json_put_string(body, rag_buf_slice(&text));
     rag_buf_append_char(body, '}');
     first = false;
@@ -156,42 +187,64 @@ static void put_body(const kill_client *c, const kill_op *op, rag_buf *body) {
   rag_buf_free(&text);
 }
 
-bool op_send(kill_client *c, http_connection *http, int *http_status, uint64_t *commit, bool *replayed) {
-  static const char *const paths[] = {"documents", "merge", "rollback", "tags", "branches"};
-  const kill_op *op = &c->op;
-  char path[128], branch[16], side[16], message[32], author[16];
-  rag_buf body = {0};
-  rag_json answer;
-  branch_of(c, SIDE, side);
+static void purge_body(const kill_client *c, const kill_op *op, rag_buf *body) {
+  char id[32];
+  rag_buf_append_str(body, "\"document_ids\":[");
+  for (uint32_t i = 0; i < op->touched_count; i++) {
+    id_of(c->number, op->touched[i], id);
+    rag_buf_printf(body, "%s\"%s\"", i ? "," : "", id);
+  }
+  rag_buf_append_char(body, ']');
+}
+
+static void commit_body(const kill_client *c, const kill_op *op, rag_buf *body) {
+  char branch[16], side[16], message[32], author[16];
   message_of(c->number, op->sequence, message);
   snprintf(author, sizeof(author), "client-%u", c->number);
+  string_field(body, "message", message);
+  string_field(body, "author", author);
+  if (op->kind == OP_MERGE) {
+    string_field(body, "from", branch_of(c, SIDE, side));
+    string_field(body, "into", "main");
+    string_field(body, "strategy", "theirs");
+  } else string_field(body, "branch", branch_of(c, op->place, branch));
+  if (op->kind == OP_ROLLBACK) string_field(body, "to", c->refs[op->ref].name);
+  if (op->kind == OP_PUT) put_body(c, op, body);
+  if (op->kind == OP_DELETE_FILTER)
+    rag_buf_printf(body,
+                   ",\"filter\":{\"must\":[{\"key\":\"client\",\"match\":{\"value\":%u}},"
+                   "{\"key\":\"group\",\"match\":{\"value\":%u}}]}",
+                   c->number, op->group);
+}
+
+bool op_send(kill_client *c, http_connection *http, int *http_status, uint64_t *commit, bool *replayed) {
+  static const char *const paths[] = {"documents", "merge", "rollback", "documents:delete", "tags", "branches",
+                                      NULL,        "purge", "gc"};
+  const kill_op *op = &c->op;
+  char path[128], side[16];
+  rag_buf body = {0};
+  rag_json answer;
+  bool removes = op->kind == OP_REF_DELETE;
+  const char *method = removes ? "DELETE" : "POST";
+  if (removes)
+    snprintf(path, sizeof(path), "/v1/kbs/" KB "/%s/%s", c->refs[op->ref].branch ? "branches" : "tags",
+             c->refs[op->ref].name);
+  else snprintf(path, sizeof(path), "/v1/kbs/" KB "/%s", paths[op->kind]);
   rag_buf_append_char(&body, '{');
-  const char *method = "POST";
-  if (op->kind == OP_BRANCH_DELETE) {
-    method = "DELETE";
-    snprintf(path, sizeof(path), "/v1/kbs/" KB "/branches/%s", c->refs[op->ref].name);
-  } else snprintf(path, sizeof(path), "/v1/kbs/" KB "/%s", paths[op->kind]);
   if (op->kind == OP_TAG || op->kind == OP_BRANCH) {
     string_field(&body, "name", c->refs[op->ref].name);
-    string_field(&body, "from", side);
-  } else if (op->kind != OP_BRANCH_DELETE) {
-    string_field(&body, "message", message);
-    string_field(&body, "author", author);
-    if (op->kind == OP_MERGE) {
-      string_field(&body, "from", side);
-      string_field(&body, "into", "main");
-      string_field(&body, "strategy", "theirs");
-    } else string_field(&body, "branch", branch_of(c, op->place, branch));
-    if (op->kind == OP_ROLLBACK) string_field(&body, "to", c->refs[op->ref].name);
-    if (op->kind == OP_PUT) put_body(c, op, &body);
-  }
+    string_field(&body, "from", branch_of(c, SIDE, side));
+  } else if (op->kind == OP_PURGE) purge_body(c, op, &body);
+  else if (op->kind == OP_GC) rag_buf_printf(&body, "\"keep_commits\":%u", GC_KEEP_COMMITS);
+  else if (op_commits(op->kind)) commit_body(c, op, &body);
   rag_buf_append_char(&body, '}');
   RAG_ASSERT(!body.failed);
-  bool answered = http_request(http, method, path, op->kind == OP_BRANCH_DELETE ? NULL : &body,
-                               op->kind == OP_BRANCH_DELETE ? NULL : op->key, http_status, &answer);
+  const char *key = op_commits(op->kind) || op->kind == OP_TAG || op->kind == OP_BRANCH ? op->key : NULL;
+  bool answered = http_request(http, method, path, removes ? NULL : &body, key, http_status, &answer);
   if (answered) {
     rag_slice id = json_text(answer, "commit");
     *commit = id.size > 1 && json_bool(answer, "committed") ? strtoull(id.data + 1, NULL, 10) : 0;
+    if (op->kind == OP_PURGE || op->kind == OP_GC) *commit = json_uint(answer, "job");
     *replayed = json_bool(answer, "replayed");
     if (*http_status != 200)
       fprintf(stderr, "client %u: HTTP %d: %.*s\n", c->number, *http_status, (int)json_text(answer, "message").size,
@@ -199,6 +252,13 @@ bool op_send(kill_client *c, http_connection *http, int *http_status, uint64_t *
   }
   rag_buf_free(&body);
   return answered;
+}
+
+static void forget_slot(kill_client *c, uint32_t slot) { // no version has it any more
+  c->now[MAIN].version[slot] = c->now[SIDE].version[slot] = c->base.version[slot] = 0;
+  for (uint32_t i = 0; i < c->ref_count; i++) c->refs[i].is.version[slot] = 0;
+  for (uint32_t i = 0; i < c->ack_count; i++) c->acks[i].is.version[slot] = 0;
+  for (uint32_t i = 0; i < c->old_count; i++) c->old[i].is.version[slot] = 0;
 }
 
 void op_acknowledged(kill_client *c, uint64_t commit) {
@@ -209,6 +269,7 @@ void op_acknowledged(kill_client *c, uint64_t commit) {
   case OP_PUT:
   case OP_MERGE:
   case OP_ROLLBACK:
+  case OP_DELETE_FILTER:
     if (random_below(&c->random, 8) == 0) c->before[op->place] = c->now[op->place];
     c->now[op->place] = op->after;
     if (op->kind == OP_MERGE && commit) c->base = c->now[SIDE];
@@ -219,8 +280,16 @@ void op_acknowledged(kill_client *c, uint64_t commit) {
     c->refs[op->ref].is = op->after;
     c->ref_count = op->ref + 1;
     break;
-  case OP_BRANCH_DELETE:
+  case OP_REF_DELETE:
     c->refs[op->ref].deleted = true;
+    break;
+  case OP_PURGE:
+    c->before[MAIN] = c->now[MAIN]; // its texts must not be found any more
+    for (uint32_t i = 0; i < op->touched_count; i++) forget_slot(c, op->touched[i]);
+    if (commit) c->jobs[c->job_count++] = commit;
+    break;
+  case OP_GC:
+    if (commit) c->jobs[c->job_count++] = commit;
     break;
   }
 }

@@ -1,7 +1,7 @@
 // Goal: what ragd acknowledged is there after kill -9, whole; what it did not acknowledge is there whole or not at all.
 //
 // Method: rounds. Each starts the real daemon on one data directory, lets several clients write over HTTP (puts with
-// deletions, merges, rollbacks, tags, branches; each client one request at a time, every acknowledgement kept in
+// deletions, deletions by filter, merges, rollbacks, tags and branches made and deleted, purges, gc; each client one request at a time, every acknowledgement kept in
 // memory), kills the daemon with SIGKILL at a random moment, starts it again and checks the lot (kill_check.c says
 // what). In a quarter of the rounds the restart is killed too, before it is ready. The random numbers follow from the
 // seed, which is printed; the moments of the scheduler do not, so a seed narrows a failure down and does not replay it.
@@ -184,9 +184,10 @@ static int run(const options *o) {
   for (uint32_t i = 0; i < CLIENTS; i++) acknowledged += clients[i].acknowledged;
   rag_free(clients);
   printf("%u rounds, %llu acknowledged operations, %llu checks, in flight at a kill: %llu done, %llu not, %llu sent "
-         "again; %u violations\n",
+         "again; %llu jobs looked up, %llu of them went on after the kill; %llu versions that gc took; %u violations\n",
          round, (unsigned long long)acknowledged, (unsigned long long)checks_made, (unsigned long long)pending_kept,
-         (unsigned long long)pending_lost, (unsigned long long)replays, violations);
+         (unsigned long long)pending_lost, (unsigned long long)replays, (unsigned long long)jobs_seen,
+         (unsigned long long)jobs_resumed, (unsigned long long)versions_gone, violations);
   bool keep = violations && !o->mutant;
   if (keep) printf("the data is left in %s\n", dir);
   else if (rag_os_remove_tree(dir, NULL) != RAG_OK) die("removing the data");

@@ -13,6 +13,9 @@
 #define ACKS_MAX 4096u   // of one client in one round
 #define OLD_ACKS_MAX 64u // of earlier rounds, a random sample, checked again in every round
 #define OP_SLOTS_MAX 6u
+#define GROUPS 6u            // of documents, by their metadata: what is deleted by a filter
+#define GC_KEEP_COMMITS 150u // of each branch
+#define JOBS_MAX 256u        // of a client in one round
 #define KB "kills"
 
 // ---------------------------------------------------------------------------------------------- chance
@@ -46,7 +49,20 @@ typedef struct kill_state {
 
 typedef enum kill_place { MAIN = 0, SIDE = 1 } kill_place; // the branch of all clients, and the client's own
 
-typedef enum op_kind { OP_PUT, OP_MERGE, OP_ROLLBACK, OP_TAG, OP_BRANCH, OP_BRANCH_DELETE } op_kind;
+typedef enum op_kind {
+  OP_PUT,
+  OP_MERGE,
+  OP_ROLLBACK,
+  OP_DELETE_FILTER, // so far: commits, and a retry is recognised
+  OP_TAG,
+  OP_BRANCH,
+  OP_REF_DELETE,
+  OP_PURGE, // of documents of which the first is alive on main, so that its doing can be seen there
+  OP_GC,
+} op_kind;
+static inline bool op_commits(op_kind kind) {
+  return kind <= OP_DELETE_FILTER;
+}
 
 typedef struct kill_ref { // a tag, or a branch that nobody writes to
   char name[32];
@@ -61,7 +77,8 @@ typedef struct kill_op {
   kill_place place;
   uint64_t sequence;
   kill_state after; // of `place`, or of the ref
-  uint32_t ref;     // OP_TAG, OP_BRANCH, OP_BRANCH_DELETE, OP_ROLLBACK: which
+  uint32_t ref;     // OP_TAG, OP_BRANCH, OP_REF_DELETE, OP_ROLLBACK: which
+  uint32_t group;   // OP_DELETE_FILTER
   uint32_t touched[OP_SLOTS_MAX], touched_count;
   char key[48]; // Idempotency-Key
 } kill_op;
@@ -90,6 +107,9 @@ typedef struct kill_client {
   uint32_t ack_count;
   kill_ack old[OLD_ACKS_MAX];
   uint32_t old_count;
+  uint64_t jobs[JOBS_MAX]; // acknowledged and not seen to end
+  uint32_t job_count;
+  bool gc_asked;         // of any client: versions that nothing keeps may be gone
   uint64_t acknowledged; // in all rounds
 } kill_client;
 
@@ -101,7 +121,7 @@ void message_of(uint32_t client, uint64_t sequence, char out[32]);
 // Creates the client's own branch. Aborts the program when it cannot.
 void client_begin(kill_client *c);
 void *client_run(void *client); // until the daemon is gone, or ACKS_MAX
-// Sends c->op again, with its key. True: answered with 200; *replayed: from memory.
+// Sends c->op, also again, with its key. True: answered; *commit: of a purge and a gc the job; *replayed: from memory.
 bool op_send(kill_client *c, http_connection *http, int *http_status, uint64_t *commit, bool *replayed);
 void op_acknowledged(kill_client *c, uint64_t commit); // takes c->op into the model
 
@@ -109,6 +129,7 @@ void op_acknowledged(kill_client *c, uint64_t commit); // takes c->op into the m
 // After a restart: everything acknowledged is there and nothing else; in-flight work is there whole or not at all, and
 // is taken into the model. Returns the number of violations, each printed.
 unsigned check_all(kill_client *clients, const char *url, random_source *random);
-extern uint64_t checks_made, pending_kept, pending_lost, replays; // over all rounds
+extern uint64_t checks_made, pending_kept, pending_lost, replays, jobs_seen, jobs_resumed,
+    versions_gone; // of all rounds
 
 #endif

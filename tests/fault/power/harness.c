@@ -138,16 +138,26 @@ void harness_fresh(harness *h, uint32_t threads) {
 }
 
 void harness_print_kinds(const harness *h) {
-  static const char *const names[] = {"puts",          "patches",         "branches",     "side puts",
-                                      "merges",        "rollbacks",       "tags",         "deletions by filter",
-                                      "branch deletions", "tag deletions", "purges",      "gcs"};
+  static const char *const names[] = {"puts",
+                                      "patches",
+                                      "branches",
+                                      "side puts",
+                                      "merges",
+                                      "rollbacks",
+                                      "tags",
+                                      "deletions by filter",
+                                      "branch deletions",
+                                      "tag deletions",
+                                      "purges",
+                                      "gcs"};
   _Static_assert(RAG_COUNT_OF(names) == OP_GC + 1, "every kind has a name");
   for (size_t i = 0; i < RAG_COUNT_OF(names); i++)
     printf("%s%llu %s", i ? ", " : "acknowledged: ", (unsigned long long)h->acknowledged_of[i], names[i]);
-  printf("; %llu versions that gc took, %llu jobs looked up, %llu of them went on after the cut, %llu versions searched "
-         "beside a fresh knowledge base\n",
-         (unsigned long long)h->total_gone, (unsigned long long)h->total_jobs, (unsigned long long)h->total_resumed,
-         (unsigned long long)h->total_agreements);
+  printf(
+      "; %llu versions that gc took, %llu jobs looked up, %llu of them went on after the cut, %llu versions searched "
+      "beside a fresh knowledge base\n",
+      (unsigned long long)h->total_gone, (unsigned long long)h->total_jobs, (unsigned long long)h->total_resumed,
+      (unsigned long long)h->total_agreements);
 }
 
 // ---------------------------------------------------------------------------------------------- the child

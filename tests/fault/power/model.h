@@ -15,8 +15,8 @@
 #define THREADS_MAX 8u
 #define MAIN_DOCS 24u
 #define SIDE_DOCS 8u
-#define TAGS_MAX 3u        // of a thread at a time
-#define GROUPS 6u          // of documents, by their metadata: what is deleted by a filter
+#define TAGS_MAX 3u         // of a thread at a time
+#define GROUPS 6u           // of documents, by their metadata: what is deleted by a filter
 #define GC_KEEP_COMMITS 40u // of each branch
 #define TEXT_BYTES_MAX 8192u
 
@@ -73,7 +73,7 @@ typedef enum op_kind {
 typedef struct op {
   op_kind kind;
   uint32_t thread, seq;
-  uint32_t put[OP_DOCS_MAX], put_count; // documents by number, distinct
+  uint32_t put[OP_DOCS_MAX], put_count;       // documents by number, distinct
   uint32_t remove[OP_DOCS_MAX], remove_count; // OP_PURGE: side documents
   uint32_t group;                             // OP_DELETE_FILTER
   uint32_t tag;                               // OP_TAG_DELETE: the number of the operation that made it
@@ -98,10 +98,10 @@ RAG_NODISCARD bool model_load(model *m, const char *path);
 
 // What is known of the folder besides the threads' states.
 typedef struct history_facts {
-  bool gc_possible;          // one was asked for, answered or not: what nothing keeps may be gone
-  const uint64_t *main_log;  // acknowledged commits of main, ascending
+  bool gc_possible;         // one was asked for, answered or not: what nothing keeps may be gone
+  const uint64_t *main_log; // acknowledged commits of main, ascending
   size_t main_log_count;
-  size_t main_unknown;       // commits of main that may be there and whose numbers nobody was told
+  size_t main_unknown; // commits of main that may be there and whose numbers nobody was told
 } history_facts;
 
 // True when everything of the thread at the heads, branches and tags is as `state` says; else *err says what is not.

@@ -20,6 +20,8 @@
 #define WORDS RAG_BITMAP_BLOCK_WORDS
 #define SET_BYTES (WORDS * sizeof(uint64_t))
 #define VERIFY_PER_LOOK 64u // documents between two looks at the clock
+// Functions with sets on their stack stay out of those that call themselves, which keep theirs in `sets`.
+#define NOINLINE __attribute__((noinline))
 
 typedef struct evaluation {
   const rag_filter *filter;
@@ -270,8 +272,8 @@ static void answer_ids(const evaluation *e, const rag_kb__node *node, uint64_t *
   }
 }
 
-static void answer_leaf(evaluation *e, rag_kb__node *node, const uint64_t *mask, uint64_t *certain,
-                        uint64_t *possible) {
+NOINLINE static void answer_leaf(evaluation *e, rag_kb__node *node, const uint64_t *mask, uint64_t *certain,
+                                 uint64_t *possible) {
   rag_kb__condition_kind kind = node->condition->kind;
   if (node->scan) {
     set_clear(certain);
@@ -293,7 +295,7 @@ static void answer_leaf(evaluation *e, rag_kb__node *node, const uint64_t *mask,
 }
 
 // Only revisions with objects in the array can pass.
-static void keep_objects(evaluation *e, const rag_kb__indexed_path *path, uint64_t *possible) {
+NOINLINE static void keep_objects(evaluation *e, const rag_kb__indexed_path *path, uint64_t *possible) {
   uint64_t objects[WORDS], arrays[WORDS];
   set_clear(objects);
   add_marked(e, path->text, path->doubled ? RAG_KB__MARK_NESTED : RAG_KB__MARK_OBJECT, objects);

@@ -12,6 +12,8 @@
 
 #include <stdlib.h>
 
+#define IDS_PER_LOOK 64u // between two looks at the clock
+
 typedef struct planner {
   const rag_kb__filter_source *source;
   rag_arena *arena;
@@ -75,6 +77,9 @@ static rag_status plan_ids(planner *p, rag_kb__node *node) {
   for (uint32_t i = 0; i < c->as.strings.count; i++) {
     bool found = false;
     uint32_t revision = 0;
+    if (i % IDS_PER_LOOK == IDS_PER_LOOK - 1 && p->source->deadline_ns > 0 &&
+        rag_clock_monotonic_ns() > p->source->deadline_ns)
+      return rag_fail(p->err, RAG_DEADLINE_EXCEEDED, "the filter took longer than the deadline allows");
     RAG_TRY(p->source->find_id(p->source->context, c->as.strings.items[i], &found, &revision, p->err));
     if (found) node->ordinals[node->ordinal_count++] = revision;
   }

@@ -258,6 +258,16 @@ static void test_answers(void **state) {
        "{\"query\":\"apple\",\"include\":[\"text\",\"metadata\",\"vector\",\"scores\",\"plan\"]}"},
       {"POST", "/v1/kbs/docs/search", "{\"query\":\"apple\"}"},
       {"POST", "/v1/kbs/docs/search", "{\"query\":\"apple\",\"k\":0}"}, // an error
+      {"POST", "/v1/kbs/docs/search",
+       "{\"query\":\"apple\",\"include\":[\"highlights\",\"text\",\"plan\",\"scores\"],\"mmr\":{},\"fusion\":{"
+       "\"weights\":{}},"
+       "\"filter\":{\"must\":{\"key\":\"x[]\",\"match\":{\"value\":1}}}}"},
+      {"POST", "/v1/kbs/docs/search:batch",
+       "{\"searches\":[{\"query\":\"apple\",\"include\":[\"plan\"]},{\"query\":\"x\"}]}"},
+      {"POST", "/v1/kbs/docs/search:batch", "{\"searches\":[{\"query\":\"apple\",\"mode\":\"x\"}]}"}, // an error
+      {"POST", "/v1/kbs/docs/facets", "{\"fields\":[\"x[]\",\"y\"]}"},
+      {"GET", "/v1/kbs/docs/documents?filter=%7B%22must%22:%7B%22has_id%22:%5B%22a%22%5D%7D%7D", NULL},
+      {"POST", "/v1/kbs/docs/documents:delete", "{\"filter\":{\"must\":{\"has_id\":[\"none\"]}}}"},
       {"POST", "/v1/kbs/docs/tags", "{\"name\":\"v1\"}"},
       {"GET", "/v1/kbs/docs/tags", NULL},
       {"GET", "/v1/kbs/docs/branches", NULL},

@@ -46,7 +46,7 @@ static void add_facet(ctl_table *table, rag_json facet, uint64_t documents) {
   if (shown == 0) add_note(table, field, "(no values)");
   if (distinct > shown) {
     ctl_count(distinct - shown, count);
-    snprintf(note, sizeof(note), "(%s more values)", count);
+    snprintf(note, sizeof(note), "(%s more %s)", count, distinct - shown == 1 ? "value" : "values");
     add_note(table, none, note);
   }
   if (rag_json_find(facet, rag_slice_str("min"), &low) && rag_json_find(facet, rag_slice_str("max"), &high)) {

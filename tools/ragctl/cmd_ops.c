@@ -139,50 +139,94 @@ int ctl_run_jobs_wait(ctl_session *ctl) {
 
 // ---------------------------------------------------------------------------------------------- keys
 
-int ctl_run_key_create(ctl_session *ctl) {
-  rag_buf body = {0};
-  rag_json answer;
-  const char *role = ctl_option_text(ctl, "role"), *kb;
-  ctl_body_begin(&body);
-  ctl_body_string(&body, "name", ctl->args[0]);
-  ctl_body_string(&body, "role", role ? role : "read");
-  if (ctl_option_given(ctl, "kb")) {
-    ctl_body_name(&body, "kbs");
-    rag_buf_append_char(&body, '[');
-    for (unsigned i = 0; (kb = ctl_option_nth(ctl, "kb", i)) != NULL; i++) {
-      if (i) rag_buf_append_char(&body, ',');
-      rag_json_put_string(&body, rag_slice_str(kb));
-    }
-    rag_buf_append_char(&body, ']');
+// Every value of an option that may be given more than once, as a list.
+static void body_names(rag_buf *body, const ctl_session *ctl, const char *option, const char *field) {
+  const char *name;
+  if (!ctl_option_given(ctl, option)) return;
+  ctl_body_name(body, field);
+  rag_buf_append_char(body, '[');
+  for (unsigned i = 0; (name = ctl_option_nth(ctl, option, i)) != NULL; i++) {
+    if (i) rag_buf_append_char(body, ',');
+    rag_json_put_string(body, rag_slice_str(name));
   }
-  ctl_body_option(&body, ctl, "expires", "expires_at");
-  int exit_status = ctl_call(ctl, "Operations/CreateKey", &body, &answer);
-  rag_buf_free(&body);
-  if (exit_status != CTL_EXIT_OK) return exit_status;
+  rag_buf_append_char(body, ']');
+}
+
+// The secret alone on stdout, so that `ragctl key create me > key` makes an --api-key-file.
+static int print_secret(ctl_session *ctl, rag_json answer) {
   if (ctl->json) return ctl_print_json(ctl);
-  // The secret alone on stdout, so that `ragctl key create me > key` makes an --api-key-file.
   rag_slice secret = ctl_text(answer, "secret");
   rag_json key;
   if (rag_json_find(answer, rag_slice_str("key"), &key)) {
-    rag_slice id = ctl_text(key, "id");
-    fprintf(stderr, "key %.*s, role %s; the secret is shown this once:\n", (int)id.size, id.data, role ? role : "read");
+    rag_slice id = ctl_text(key, "id"), role = ctl_text(key, "role");
+    fprintf(stderr, "key %.*s, role %.*s; the secret is shown this once:\n", (int)id.size, id.data, (int)role.size,
+            role.data);
   }
   printf("%.*s\n", (int)secret.size, secret.data);
   return CTL_EXIT_OK;
 }
 
-static void key_one(void *ctx, rag_json key) {
-  rag_json kbs;
-  rag_buf list = {0};
-  char created[64], expires[64];
-  if (ctl_array(key, "kbs", &kbs)) {
-    rag_json_iter it = rag_json_iter_of(kbs);
-    while (rag_json_iter_next(&it)) {
-      if (list.size) rag_buf_append_str(&list, ", ");
-      rag_slice kb = rag_json_string(it.value);
-      rag_buf_append(&list, kb.data, kb.size);
+int ctl_run_key_create(ctl_session *ctl) {
+  rag_buf body = {0};
+  rag_json answer;
+  const char *role = ctl_option_text(ctl, "role");
+  static const struct {
+    const char *option, *field;
+    uint64_t max;
+  } limits[] = {{"rate", "requests_per_second", UINT32_MAX},
+                {"burst", "burst", UINT32_MAX},
+                {"bytes-per-day", "bytes_per_day", INT64_MAX}};
+  ctl_body_begin(&body);
+  ctl_body_string(&body, "name", ctl->args[0]);
+  ctl_body_string(&body, "role", role ? role : "read");
+  body_names(&body, ctl, "kb", "kbs");
+  body_names(&body, ctl, "feature-view", "feature_views");
+  for (size_t i = 0; i < RAG_COUNT_OF(limits); i++) {
+    uint64_t value = 0;
+    if (!ctl_option_number(ctl, limits[i].option, limits[i].max, &value)) {
+      rag_buf_free(&body);
+      return CTL_EXIT_USAGE;
     }
+    if (value) ctl_body_uint(&body, limits[i].field, value);
   }
+  ctl_body_option(&body, ctl, "expires", "expires_at");
+  int exit_status = ctl_call(ctl, "Operations/CreateKey", &body, &answer);
+  rag_buf_free(&body);
+  if (exit_status != CTL_EXIT_OK) return exit_status;
+  return print_secret(ctl, answer);
+}
+
+int ctl_run_key_rotate(ctl_session *ctl) {
+  rag_buf body = {0};
+  rag_json answer;
+  uint64_t grace_s = 0;
+  if (!ctl_option_number(ctl, "grace", UINT32_MAX, &grace_s)) return CTL_EXIT_USAGE;
+  ctl_body_begin(&body);
+  ctl_body_string(&body, "id", ctl->args[0]);
+  ctl_body_uint(&body, "grace_seconds", grace_s);
+  ctl_body_option(&body, ctl, "expires", "expires_at");
+  int exit_status = ctl_call(ctl, "Operations/RotateKey", &body, &answer);
+  rag_buf_free(&body);
+  return exit_status == CTL_EXIT_OK ? print_secret(ctl, answer) : exit_status;
+}
+
+static void list_names(rag_json key, const char *field, rag_buf *list) {
+  rag_json names;
+  if (!ctl_array(key, field, &names)) return;
+  rag_json_iter it = rag_json_iter_of(names);
+  while (rag_json_iter_next(&it)) {
+    if (list->size) rag_buf_append_str(list, ", ");
+    rag_slice name = rag_json_string(it.value);
+    rag_buf_append(list, name.data, name.size);
+  }
+}
+
+static void key_one(void *ctx, rag_json key) {
+  rag_buf list = {0};
+  char created[64], expires[64], used[64];
+  list_names(key, "kbs", &list);
+  list_names(key, "feature_views", &list);
+  ctl_time_local(ctl_text(key, "last_used_at"), used);
   ctl_time_local(ctl_text(key, "created_at"), created);
   ctl_time_local(ctl_text(key, "expires_at"), expires);
   ctl_table_slice(ctx, ctl_text(key, "id"));
@@ -190,12 +234,13 @@ static void key_one(void *ctx, rag_json key) {
   ctl_table_slice(ctx, ctl_text(key, "role"));
   ctl_table_slice(ctx, list.size ? rag_buf_slice(&list) : rag_slice_str("all"));
   ctl_table_cell(ctx, "%s", created);
+  ctl_table_cell(ctx, "%s", ctl_text(key, "last_used_at").size ? used : "never");
   ctl_table_cell(ctx, "%s", ctl_text(key, "expires_at").size ? expires : "never");
   rag_buf_free(&list);
 }
 
 int ctl_run_key_list(ctl_session *ctl) {
-  static const char *const headings[] = {"ID", "NAME", "ROLE", "KNOWLEDGE BASES", "CREATED", "EXPIRES"};
+  static const char *const headings[] = {"ID", "NAME", "ROLE", "FOR", "CREATED", "LAST USED", "EXPIRES"};
   rag_buf body = {0};
   rag_json answer, keys;
   ctl_body_begin(&body);

@@ -171,8 +171,17 @@ const ctl_command ctl_commands[] = {
      1, 1, true,
      {{"role", 0, "ROLE", "read, write or admin [read]"},
       {"kb", 0, "KB", "only for this knowledge base; may be given more than once"},
-      {"expires", 0, "TIME", "RFC 3339, as in 2027-01-31T00:00:00Z [never]"}},
+      {"feature-view", 0, "VIEW", "only for this feature view; may be given more than once"},
+      {"expires", 0, "TIME", "RFC 3339, as in 2027-01-31T00:00:00Z [never]"},
+      {"rate", 0, "N", "requests a second [no limit]"},
+      {"burst", 0, "N", "requests at once after a pause [as many as a second's]"},
+      {"bytes-per-day", 0, "BYTES", "that it may write on one day, UTC [no limit]"}},
      ctl_run_key_create},
+    {"key rotate", "ID", "give an API key a new secret; it is printed once",
+     "The old secret is taken for --grace seconds more, so that its users can change over one by one.", 1, 1, false,
+     {{"grace", 0, "SECONDS", "for the old secret, at most 30 days [0]"},
+      {"expires", 0, "TIME", "a new end of the key, RFC 3339 [as before]"}},
+     ctl_run_key_rotate},
     {"key list", "", "list API keys, without their secrets", NULL, 0, 0, false, {{0}}, ctl_run_key_list},
     {"key delete", "ID", "delete an API key", NULL, 1, 1, false, {{0}}, ctl_run_key_delete},
     {"status", "", "the server: version, sizes, whether it takes writes", NULL, 0, 0, false, {{0}}, ctl_run_status},
@@ -208,6 +217,7 @@ static const char globals[] =
     "      --url URL              the server [$RAGD_URL, else " CTL_URL_DEFAULT "]\n"
     "      --data DIR             a data directory: through the server that holds it, else in process [$RAGD_DATA]\n"
     "      --api-key-file FILE    a file that holds the API key [$RAGD_API_KEY_FILE]\n"
+    "      --ca-file FILE         authorities that an https server may be certified by [$RAGD_CA_FILE]\n"
     "      --json                 print the server's answer, unchanged\n"
     "  -h, --help                 this text\n";
 

@@ -39,10 +39,12 @@ typedef struct ctl_client_ops {
 struct ctl_client {
   const ctl_client_ops *ops;
 };
-RAG_NODISCARD rag_status ctl_client_http(const char *url, const char *api_key, ctl_client **out, rag_error *err);
+// ca_file: PEM of the authorities that an https server's certificate may come from; NULL: the system's.
+RAG_NODISCARD rag_status ctl_client_http(const char *url, const char *api_key, const char *ca_file, ctl_client **out,
+                                         rag_error *err);
 // backup_dir: where backups of this run go, or NULL.
 RAG_NODISCARD rag_status ctl_client_local(const char *data_dir, const char *backup_dir, bool create, ctl_client **out,
-                                         rag_error *err);
+                                          rag_error *err);
 bool ctl_http_answers(const char *url); // GET /healthz, within a second or so
 
 // ---------------------------------------------------------------------------------------------- commands
@@ -76,8 +78,8 @@ typedef struct ctl_value {
 } ctl_value;
 struct ctl_session {
   const ctl_command *command;
-  const char *url, *data, *api_key_file; // NULL: not given
-  const char *backup_dir;                // of a command that makes backups in process; set before ctl_connect
+  const char *url, *data, *api_key_file, *ca_file; // NULL: not given
+  const char *backup_dir;                          // of a command that makes backups in process; set before ctl_connect
   bool json, help;
   const char **args;
   unsigned arg_count;
@@ -242,6 +244,7 @@ CTL_RUN(jobs_cancel);
 CTL_RUN(jobs_wait);
 CTL_RUN(key_create);
 CTL_RUN(key_list);
+CTL_RUN(key_rotate);
 CTL_RUN(key_delete);
 CTL_RUN(status);
 CTL_RUN(backup_create);

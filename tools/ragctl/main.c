@@ -116,7 +116,7 @@ static void unknown_command(const char *first, const char *second) {
 // ---------------------------------------------------------------------------------------------- parsing
 
 static const ctl_option global_options[] = {
-    {"url", 0, "URL", NULL}, {"data", 0, "DIR", NULL},  {"api-key-file", 0, "FILE", NULL},
+    {"url", 0, "URL", NULL}, {"data", 0, "DIR", NULL},  {"api-key-file", 0, "FILE", NULL}, {"ca-file", 0, "FILE", NULL},
     {"json", 0, NULL, NULL}, {"help", 'h', NULL, NULL}, {"version", 0, NULL, NULL},
 };
 
@@ -152,6 +152,7 @@ static int take_option(ctl_session *ctl, const ctl_option *option, bool global, 
   } else if (strcmp(option->name, "url") == 0) ctl->url = value;
   else if (strcmp(option->name, "data") == 0) ctl->data = value;
   else if (strcmp(option->name, "api-key-file") == 0) ctl->api_key_file = value;
+  else if (strcmp(option->name, "ca-file") == 0) ctl->ca_file = value;
   else if (strcmp(option->name, "json") == 0) ctl->json = true;
   else if (strcmp(option->name, "help") == 0) ctl->help = true;
   else { // version
@@ -282,6 +283,7 @@ static rag_status connect_client(ctl_session *ctl) {
     ctl->url = environment("RAGD_URL");
     if (!ctl->url) ctl->data = environment("RAGD_DATA");
   }
+  if (!ctl->ca_file) ctl->ca_file = environment("RAGD_CA_FILE");
   if (!ctl->api_key_file) ctl->api_key_file = environment("RAGD_API_KEY_FILE");
   if (ctl->api_key_file) status = read_trimmed(ctl->api_key_file, API_KEY_BYTES_MAX, &key, &ctl->err);
   if (status == RAG_OK) {
@@ -294,7 +296,7 @@ static rag_status connect_client(ctl_session *ctl) {
       status = ctl_client_http(endpoint   ? endpoint
                                : ctl->url ? ctl->url
                                           : CTL_URL_DEFAULT,
-                               key, &ctl->client, &ctl->err);
+                               key, ctl->ca_file, &ctl->client, &ctl->err);
   }
   rag_free(key);
   rag_free(endpoint);

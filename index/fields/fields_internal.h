@@ -58,7 +58,7 @@ typedef struct fields_run {
   uint32_t postings; // (row, key) pairs, at least `keys`
   // keys + 1 places in `rows`: those of key i are [starts[i], starts[i + 1]). NULL: one row for each key.
   const uint32_t *starts;
-  const uint16_t *rows;   // ascending for each key
+  const uint16_t *rows;   // of a key in any order, each once
   const uint64_t *unions; // postings / FIELDS_CHUNK sets
   union {
     const int64_t *ints; // also times

@@ -77,24 +77,17 @@ static counted_run count_run(const fields_item *items, uint32_t count, bool stri
   return run;
 }
 
-static int compare_rows(const void *a, const void *b) {
-  return *(const uint16_t *)a - *(const uint16_t *)b;
-}
-
 static void copy_rows(const fields_item *items, uint32_t count, uint16_t *out, uint32_t out_count) {
   uint32_t at = 0;
-  bool ascending = true;
   for (uint32_t i = 0; i < count; i++) {
     const fields_item *item = &items[i];
     if (i > 0 && repeats(item - 1, item)) continue;
     const uint16_t *from = item->count == 1 ? &item->rows.one : item->rows.list;
-    ascending &= at == 0 || out[at - 1] < from[0];
     if (item->count == 1) out[at] = *from;
     else memcpy(out + at, from, item->count * sizeof *out);
     at += item->count;
   }
   RAG_ASSERT(at == out_count);
-  if (!ascending) qsort(out, out_count, sizeof *out, compare_rows); // segments whose rows interleave
 }
 
 // ---------------------------------------------------------------------------------------------- layout

@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#define ROWS 30000u
+#define ROWS 62000u
 #define PATHS 3u
 #define VALUES 3u // of a row at a path, at most
 
@@ -231,19 +231,19 @@ static void test_questions(void **state) {
   rag_fields *fields = make_fields(NULL);
   rag_fields_stats stats;
   memset(model, 0, sizeof model);
-  append(fields, 10, 15000); // runs of one value for each row have unions: 8,192 and more
+  append(fields, 10, 45000); // a quarter of the values is of each kind: runs of more than 8,192 have unions
   check_questions(fields, 120);
-  for (uint32_t at = 15010; at < 20000; at += 5) append(fields, at, 5); // merges of merges
+  for (uint32_t at = 45010; at < 50000; at += 5) append(fields, at, 5); // merges of merges
   check_questions(fields, 120);
-  append(fields, 25000, 5000);
-  for (uint32_t at = 20000; at < 25000; at += 1000) append(fields, at, 1000); // below what is there: rows interleave
+  append(fields, 55000, 7000);
+  for (uint32_t at = 50000; at < 55000; at += 1000) append(fields, at, 1000); // below what is there: rows interleave
   check_questions(fields, 120);
   assert_int_equal(rag_fields_stats_get(fields, &stats, NULL), RAG_OK);
   assert_true(stats.rows == ROWS - 10 && stats.paths == PATHS && stats.merges > 100 && stats.segments < 42);
   // Every third row goes, one segment stays whole.
   rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
   rag_bitmap *gone = NULL;
-  for (uint32_t row = 0; row < 24000; row += 3) {
+  for (uint32_t row = 0; row < 54000; row += 3) {
     assert_int_equal(rag_bitmap_edit_add(edit, row), RAG_OK);
     model[row].present = false;
   }
@@ -384,6 +384,11 @@ static void test_limits(void **state) {
   for (uint32_t i = 3; i < 9; i++) assert_int_equal(append_strings(fields, i, 90 + i, 1), RAG_OK); // merges at eight
   assert_int_equal(strings_opaque(fields, "p"), 7);
   assert_int_equal(rows_opaque(fields), 0);
+  rag_fields_destroy(fields);
+  // The same where the rows of the segments that are merged come in another order.
+  fields = make_fields(&(rag_fields_options){.strings_max = 2});
+  for (uint32_t i = 0; i < 8; i++) assert_int_equal(append_strings(fields, 80 - 10 * i, i, 1), RAG_OK);
+  assert_int_equal(strings_opaque(fields, "p"), 6);
   rag_fields_destroy(fields);
   // Bytes of a string, values of a row.
   fields = make_fields(&(rag_fields_options){.string_bytes_max = 4, .row_values_max = 3});

@@ -653,10 +653,13 @@ static void delete_abandon(void *ctx) {
 rag_status rag_kbs_delete(rag_kbs *kbs, rag_slice name, uint64_t *out_job, rag_error *err) {
   delete_op op = {.kbs = kbs};
   RAG_TRY(rag_kbs_get(kbs, name, &op.kb, err));
-  rag_status status = rag_store_commit(
-      kbs->store,
-      &(rag_commit_request){.apply = delete_apply, .publish = delete_publish, .abandon = delete_abandon, .ctx = &op},
-      err);
+  rag_status status = rag_store_commit(kbs->store,
+                                       &(rag_commit_request){.apply = delete_apply,
+                                                             .publish = delete_publish,
+                                                             .abandon = delete_abandon,
+                                                             .ctx = &op,
+                                                             .room = RAG_STORE_ROOM_MADE},
+                                       err);
   if (status == RAG_OK) {
     rag_kb__version_cache_forget(kbs, op.kb->id);
     rag_kb__survivors_forget(kbs, op.kb->id);

@@ -41,8 +41,11 @@ static void rewrite_abandon(void *ctx) {
 }
 
 rag_status rag_kb__rewrite_run(rag_kb__rewrite *rewrite, rag_error *err) {
-  rag_commit_request request = {
-      .apply = rewrite_apply, .publish = rewrite_publish, .abandon = rewrite_abandon, .ctx = rewrite};
+  rag_commit_request request = {.apply = rewrite_apply,
+                                .publish = rewrite_publish,
+                                .abandon = rewrite_abandon,
+                                .ctx = rewrite,
+                                .room = RAG_STORE_ROOM_MADE}; // gc and purge
   return rag_store_commit(rewrite->kb->store, &request, err);
 }
 

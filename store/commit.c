@@ -358,6 +358,7 @@ rag_status rag_store_commit(rag_store *store, const rag_commit_request *request,
   bool leads;
 
   RAG_TRY(rag_store_writable(store, err));
+  RAG_TRY(rag_store__space_check(store, request->room, err));
   pthread_mutex_lock(&commits->lock);
   leads = !commits->has_leader;
   commits->has_leader = true;

@@ -325,7 +325,8 @@ static void change_publish(void *ctx) {
 }
 
 rag_status rag_job__change(job_change *c, rag_error *err) {
-  rag_commit_request request = {.apply = change_apply, .publish = change_publish, .ctx = c};
+  rag_commit_request request = {
+      .apply = change_apply, .publish = change_publish, .ctx = c, .room = RAG_STORE_ROOM_IGNORED};
   return rag_store_commit(c->jobs->store, &request, err);
 }
 
@@ -391,7 +392,8 @@ static void submit_publish(void *ctx) {
 rag_status rag_jobs_submit(rag_jobs *jobs, const char *kind, const char *subject, rag_slice params, uint64_t *out_id,
                            rag_error *err) {
   submission s = {jobs, kind, subject, params, 0};
-  rag_commit_request request = {.apply = submit_apply, .publish = submit_publish, .ctx = &s};
+  rag_commit_request request = {
+      .apply = submit_apply, .publish = submit_publish, .ctx = &s, .room = RAG_STORE_ROOM_MADE};
   RAG_TRY(rag_store_commit(jobs->store, &request, err));
   // Now, so that the bound on live jobs holds also where no worker runs. It is a hint: workers look again.
   rag_status ignored = rag_jobs__refresh(jobs, NULL);
@@ -542,7 +544,7 @@ rag_status rag_jobs_open(rag_store *store, unsigned threads, rag_jobs **out, rag
   pthread_cond_init(&jobs->changed, &monotonic);
   pthread_condattr_destroy(&monotonic);
 
-  rag_commit_request request = {.apply = recover_apply, .ctx = jobs};
+  rag_commit_request request = {.apply = recover_apply, .ctx = jobs, .room = RAG_STORE_ROOM_IGNORED};
   rag_status status = rag_store_commit(store, &request, err);
   if (status == RAG_OK) *out = jobs;
   else rag_jobs_close(jobs);

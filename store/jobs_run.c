@@ -223,7 +223,7 @@ static rag_status checkpoint_apply(void *ctx, rag_txn *txn, rag_error *err) {
 rag_status rag_job_checkpoint(rag_job *job, rag_slice cursor, uint64_t done, uint64_t total, const char *unit,
                               rag_error *err) {
   checkpoint_args args = {job, cursor, done, total, unit};
-  rag_commit_request request = {.apply = checkpoint_apply, .ctx = &args};
+  rag_commit_request request = {.apply = checkpoint_apply, .ctx = &args, .room = RAG_STORE_ROOM_MADE};
   RAG_TRY(rag_store_commit(job->jobs->store, &request, err));
   job->progress_due = true;
   if (!rag_job_should_stop(job)) return RAG_OK;

@@ -101,8 +101,11 @@ const char *rag_cf_name(rag_cf cf) {
 }
 
 rag_store_options rag_store_options_default(void) {
-  return (rag_store_options){
-      .create_if_missing = true, .cache_bytes = 256u << 20, .write_buffer_bytes = 256u << 20, .sync = true};
+  return (rag_store_options){.create_if_missing = true,
+                             .cache_bytes = 256u << 20,
+                             .write_buffer_bytes = 256u << 20,
+                             .free_bytes_min = RAG_STORE_FREE_AUTO,
+                             .sync = true};
 }
 
 // ---------------------------------------------------------------------------------------------- errors
@@ -436,6 +439,7 @@ void rag_store_stats_get(rag_store *store, rag_store_stats *out) {
     out->live_bytes[i] =
         cf_property(db, i, "rocksdb.live-sst-files-size") + cf_property(db, i, "rocksdb.live-blob-file-size");
   }
+  rag_store__space_stats(store, out);
 }
 
 // ---------------------------------------------------------------------------------------------- physical erasure

@@ -42,10 +42,14 @@ typedef struct rag_store_options {
   bool create_if_missing;      // default true in rag_store_options_default
   uint64_t cache_bytes;        // block cache, default 256 MiB
   uint64_t write_buffer_bytes; // all memtables together, default 256 MiB
-  bool sync;                   // default true; false only for benchmarks and for the mutant of the fault harness
+  // Writes are refused (RAG_RESOURCE_EXHAUSTED) while the disk has less free space; 0: never. See store/space.c.
+  uint64_t free_bytes_min; // default RAG_STORE_FREE_AUTO
+  bool sync;               // default true; false only for benchmarks and for the mutant of the fault harness
   // The mutant of the kill -9 harness: acknowledge before the write. Never set outside tests.
   bool mutant_acknowledge_early;
 } rag_store_options;
+#define RAG_STORE_FREE_AUTO UINT64_MAX // the next, or 2% of the disk where that is less
+#define RAG_STORE_FREE_AUTO_BYTES (UINT64_C(256) << 20)
 rag_store_options rag_store_options_default(void);
 
 // Opens (creates) DIR/db. RAG_FAILED_PRECONDITION when another process holds it (field "locked") or the format is newer
@@ -57,6 +61,8 @@ const char *rag_store_dir(const rag_store *store);
 // RAG_OK, or why writes are refused (after an I/O error).
 RAG_NODISCARD rag_status rag_store_writable(rag_store *store, rag_error *err);
 void rag_store_set_error_for_test(rag_store *store, const char *why);
+// As if the disk had so much; disk_bytes 0: asks the real one again. Looked at by the next write.
+void rag_store_set_space_for_test(rag_store *store, uint64_t free_bytes, uint64_t disk_bytes);
 
 // ---------------------------------------------------------------------------------------------- keys
 
@@ -111,6 +117,11 @@ void rag_store_iter_close(rag_store_iter *it);
 // One request. The calling thread either becomes the leader (applies every waiting request in order, writes once, syncs
 // once, publishes in order) or waits for a leader. Calls on one store are serialised: no two `apply` or `publish` run
 // at the same time, so they may touch state that only they touch without a lock of its own.
+typedef enum rag_store_room { // what a request means to a disk that is getting full
+  RAG_STORE_ROOM_TAKEN = 0,   // refused below the watermark
+  RAG_STORE_ROOM_MADE = 1,    // its point is to free space (gc, purge, deletion): goes on to a quarter of that
+  RAG_STORE_ROOM_IGNORED = 2, // a few bytes without which the store could not go on: never refused
+} rag_store_room;
 typedef struct rag_commit_request {
   // Adds this request's writes to txn; sees the writes of requests before it in the group. On error its own writes are
   // taken back and the request fails alone with that error. Must not block on other commits.
@@ -121,6 +132,7 @@ typedef struct rag_commit_request {
   // forget in-memory state that apply prepared. May be NULL.
   void (*abandon)(void *ctx);
   void *ctx;
+  rag_store_room room;
 } rag_commit_request;
 RAG_NODISCARD rag_status rag_store_commit(rag_store *store, const rag_commit_request *request, rag_error *err);
 #define RAG_STORE_GROUP_REQUESTS_MAX 256u     // requests in one group
@@ -152,6 +164,10 @@ typedef struct rag_store_stats {
   uint64_t sst_bytes, blob_bytes, wal_bytes, memtable_bytes, cache_bytes;
   uint64_t estimated_keys[RAG_CF_COUNT];
   uint64_t live_bytes[RAG_CF_COUNT]; // bytes of the current SST and blob files by column family
+  // As of the last look that a write took; 0 before.
+  uint64_t disk_free_bytes, disk_free_bytes_min;
+  bool disk_low;              // writes are refused
+  uint64_t disk_low_refusals; // since open
 } rag_store_stats;
 void rag_store_stats_get(rag_store *store, rag_store_stats *out);
 

@@ -12,6 +12,14 @@ typedef struct rag_store__db rag_store__db;           // RocksDB's handles; rock
 typedef struct rag_store__batch rag_store__batch;     // an indexed write batch; one thread at a time
 typedef struct rag_store__commits rag_store__commits; // the queue of requests; commit.c
 
+typedef struct rag_store__space {                    // space.c; all relaxed: each word stands by itself
+  _Atomic uint64_t due_ns, looked_at_bytes;          // when the next look is due
+  _Atomic uint64_t free_bytes, mark;                 // of the last look
+  _Atomic uint64_t test_free_bytes, test_disk_bytes; // disk 0: none
+  _Atomic uint64_t refused;
+  _Atomic bool low;
+} rag_store__space;
+
 struct rag_store {
   char *dir;                   // immutable after open
   rag_store_options options;   // immutable after open
@@ -25,6 +33,8 @@ struct rag_store {
   _Atomic bool failed;
   char error_text[RAG_ERROR_MESSAGE_MAX];
 
+  rag_store__space space;
+
   // Counters, relaxed: nothing is ordered by them.
   _Atomic uint64_t commit_count, group_count, sync_count, bytes_written;
 };
@@ -36,6 +46,12 @@ struct rag_store {
 
 // Enters ERROR (the first reason stays) and logs it.
 void rag_store__set_error(rag_store *store, const char *why);
+
+// ---- space.c
+
+// RAG_RESOURCE_EXHAUSTED while the disk has too little room for a request of this kind.
+RAG_NODISCARD rag_status rag_store__space_check(rag_store *store, rag_store_room room, rag_error *err);
+void rag_store__space_stats(const rag_store *store, rag_store_stats *out);
 
 // ---- format.c
 

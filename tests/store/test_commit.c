@@ -77,7 +77,7 @@ static void count_abandon(void *ctx) {
 }
 
 static rag_commit_request request_of(script *s, rag_status (*apply)(void *, rag_txn *, rag_error *)) {
-  return (rag_commit_request){apply, count_publish, count_abandon, s};
+  return (rag_commit_request){.apply = apply, .publish = count_publish, .abandon = count_abandon, .ctx = s};
 }
 
 static void a_request_reads_its_own_writes(void **state) {

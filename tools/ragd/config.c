@@ -81,6 +81,9 @@ static const setting settings[] = {
      "block cache of the store"},
     {"write_buffer_bytes", "SIZE", KIND_BYTES64, AT(store.write_buffer_bytes), 1u << 20, UINT64_C(1) << 40, NULL,
      "writes held in memory before they become files"},
+    {"free_bytes_min", "SIZE", KIND_BYTES64, AT(store.free_bytes_min), 0, RAG_STORE_FREE_AUTO, NULL,
+     "writes are refused below so much free disk, reads go on; 0: never; auto: 256MiB or 2% of the disk, if that is "
+     "less"},
     {"object_cache_bytes", "SIZE", KIND_BYTES64, AT(kbs.object_cache_bytes), 0, UINT64_C(1) << 44, NULL,
      "documents ready to answer with"},
     {"version_cache", "N", KIND_COUNT, AT(kbs.version_cache), 1, 1000000, NULL,
@@ -179,7 +182,8 @@ static rag_status set_value(ragd_config *config, const setting *s, rag_slice val
     *(unsigned *)field = (unsigned)number;
     return RAG_OK;
   case KIND_BYTES64:
-    RAG_TRY(parse_number(s, value, &number, err));
+    if (s->max == RAG_STORE_FREE_AUTO && rag_slice_equal(value, rag_slice_str("auto"))) number = RAG_STORE_FREE_AUTO;
+    else RAG_TRY(parse_number(s, value, &number, err));
     *(uint64_t *)field = number;
     return RAG_OK;
   case KIND_SWITCH: {
@@ -377,6 +381,10 @@ static void append_default(rag_buf *out, const ragd_config *config, const settin
     return;
   case KIND_BYTES32:
   case KIND_BYTES64:
+    if (s->max == RAG_STORE_FREE_AUTO && *(const uint64_t *)field == RAG_STORE_FREE_AUTO) {
+      rag_buf_append_str(out, " [auto]");
+      return;
+    }
     rag_buf_append_str(out, " [");
     append_size(out, s->kind == KIND_BYTES32 ? *(const uint32_t *)field : *(const uint64_t *)field);
     rag_buf_append_str(out, "]");

@@ -249,14 +249,14 @@ static void test_batch_limits(void **state) {
 
 // What a writer does meanwhile, and a min_commit among the searches, never gives one ref two commits.
 typedef struct writer {
-  service *s;
+  service s; // a copy: its answers are its own
   _Atomic bool stop;
   unsigned made;
 } writer;
 
 static void *write_on(void *arg) {
   writer *w = arg;
-  service mine = *w->s;
+  service mine = w->s;
   mine.arena = rag_arena_create(0);
   mine.parser = rag_json_parser_create();
   for (; !w->stop; w->made++) {
@@ -281,7 +281,7 @@ static void long_batch(unsigned min_commit, rag_buf *out) {
 
 static void test_batch_sees_one_commit(void **state) {
   service *s = *state;
-  writer w = {.s = s};
+  writer w = {.s = *s};
   pthread_t thread;
   char first[24] = "", path[48];
   unsigned moved = 0;

@@ -177,11 +177,13 @@ static rag_status rename_synced(const char *from, const char *to, rag_error *err
   return status;
 }
 
+// Sealed as if it had been closed: the backup's manifest vouches for every file, and a backup may have no log at all.
 // Recovery reads every record of the log, so a store that opens here opens elsewhere.
 static rag_status open_once(const char *dir, rag_error *err) {
   rag_store_options options = rag_store_options_default();
   rag_store *store = NULL;
   options.create_if_missing = false;
+  RAG_TRY(rag_store__seal_write(dir, err));
   RAG_TRY(rag_store_open(dir, &options, &store, err));
   rag_store_close(store);
   return RAG_OK;

@@ -7,8 +7,7 @@
 //     and what nobody was told is durable, is dropped; damage before the end refuses to open (RAG_DATA_LOSS). RocksDB's
 //     default, point-in-time (2), stops at the first bad record and calls what is left a success: one flipped bit lost
 //     500 of 1,000 acknowledged keys, and nothing said so. Mode 0 needs paranoid_checks; without them it only logs.
-//     What is left: a flipped bit in the *length* of a record in the last 32 KiB block of the last log reads as a torn
-//     tail. recycle_log_file_num stays 0: recycled logs end in old records, which this mode takes for damage, and they
+//     Two kinds of damage still read as a torn tail to it, so seal.c looks at the files first. recycle_log_file_num stays 0: recycled logs end in old records, which this mode takes for damage, and they
 //     would keep erased bytes.
 //  2. Every column family writes through the one log. So atomic_flush is off: it exists to keep families level when
 //  they
@@ -33,10 +32,14 @@
 #include "store/rocks_log.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
   COMPRESS_NONE = rocksdb_no_compression,
@@ -128,15 +131,17 @@ rag_status rag_store__rocks_fail(rag_error *err, const char *what, char *message
   else if (strstr(message, "No space left on device") != NULL || strstr(message, "NoSpace") != NULL)
     status =
         rag_fail(err, RAG_UNAVAILABLE, "%s: the disk is full; free space and reopen the store (%s)", what, message);
+  else if (starts_with(message, "IO error: No such file"))
+    status = rag_fail(err, RAG_DATA_LOSS, "%s: a file of the store is missing (%s)", what, message);
   else if (starts_with(message, "IO error")) status = rag_fail(err, RAG_UNAVAILABLE, "%s: %s", what, message);
   else status = rag_fail(err, RAG_INTERNAL, "%s: %s", what, message);
   rocksdb_free(message);
   return status;
 }
 
-rocksdb_readoptions_t *rag_store__read_options(void) {
+rocksdb_readoptions_t *rag_store__read_options(const rag_store *store) {
   rocksdb_readoptions_t *options = rocksdb_readoptions_create();
-  rocksdb_readoptions_set_verify_checksums(options, 1);
+  rocksdb_readoptions_set_verify_checksums(options, !store->options.mutant_unchecked);
   return options;
 }
 
@@ -266,7 +271,7 @@ rag_status rag_store__db_open(rag_store *store, rag_error *err) {
     db->options = make_db_options(&store->options);
     if (!rag_store_rocks_log(db->options, log_line)) status = rag_fail_no_memory(err, 0);
     for (int i = 0; i < RAG_CF_COUNT; i++) db->cf_options[i] = make_cf_options(&TUNING[i], &store->options, db->cache);
-    db->read_newest = rag_store__read_options();
+    db->read_newest = rag_store__read_options(store);
     db->write_commit = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(db->write_commit, store->options.sync);
     db->write_bulk = rocksdb_writeoptions_create();
@@ -317,19 +322,68 @@ out:
   return status;
 }
 
+static bool file_exists(const char *dir, const char *name) {
+  rag_buf path = {0};
+  rag_buf_printf(&path, "%s/%s", dir, name);
+  bool exists = !path.failed && rag_os_exists(path.data);
+  rag_buf_free(&path);
+  return exists;
+}
+
+// RocksDB has a lock too, but takes it too late: the files are looked at before it is called.
+static rag_status lock_store(const char *dir, int *out, rag_error *err) {
+  rag_buf path = {0};
+  rag_status status;
+  int fd = -1;
+  rag_buf_printf(&path, "%s/LOCK", dir);
+  RAG_TRY_OUT(rag_buf_check(&path, err));
+  fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) status = rag_os_fail(err, "open", path.data, errno);
+  else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    status = errno == EWOULDBLOCK ? rag_fail_field(err, RAG_FAILED_PRECONDITION, "locked",
+                                                   "the store is open in another process; stop that one, or talk to it")
+                                  : rag_os_fail(err, "lock", path.data, errno);
+  if (status == RAG_OK) *out = fd;
+  else if (fd >= 0) close(fd);
+out:
+  rag_buf_free(&path);
+  return status;
+}
+
+// Everything that is said of the files before RocksDB opens them. *fresh: there is no store yet.
+static rag_status look_before_opening(const char *dir, const rag_store_options *options, bool *fresh, rag_error *err) {
+  bool exists = rag_store__db_exists(dir), format = file_exists(dir, "FORMAT");
+  if (exists && !options->mutant_unchecked) RAG_TRY(rag_store__format_check(dir, exists, err)); // a newer one's files?
+  if (format && !file_exists(dir, "db"))
+    return rag_fail(err, RAG_DATA_LOSS, "%s/db is missing; restore the store from a backup", dir);
+  if (!options->mutant_unchecked) RAG_TRY(rag_store__files_check(dir, format, err));
+  if (!exists && !options->create_if_missing) return rag_fail(err, RAG_NOT_FOUND, "there is no store in %s", dir);
+  *fresh = !exists;
+  return RAG_OK;
+}
+
 rag_status rag_store_open(const char *dir, const rag_store_options *options, rag_store **out, rag_error *err) {
   rag_store_options defaults = rag_store_options_default();
-  bool exists = rag_store__db_exists(dir);
   rag_store *store = NULL;
+  bool fresh = false;
+  int lock_fd = -1;
   rag_status status;
 
   if (options == NULL) options = &defaults;
-  if (!exists && !options->create_if_missing) return rag_fail(err, RAG_NOT_FOUND, "there is no store in %s", dir);
-  if (!exists) RAG_TRY(make_folders(dir, err));
-  RAG_TRY(rag_store__format_check(dir, exists, err));
+  if (!rag_os_exists(dir)) {
+    if (!options->create_if_missing) return rag_fail(err, RAG_NOT_FOUND, "there is no store in %s", dir);
+    RAG_TRY(rag_os_make_dirs(dir, err));
+  }
+  RAG_TRY(lock_store(dir, &lock_fd, err));
+  RAG_TRY_OUT(look_before_opening(dir, options, &fresh, err));
+  if (fresh) RAG_TRY_OUT(make_folders(dir, err));
+  if (fresh) RAG_TRY_OUT(rag_store__format_check(dir, false, err));
+  RAG_TRY_OUT(rag_store__seal_break(dir, err));
 
   store = rag_calloc(1, sizeof *store);
-  if (store == NULL) return rag_fail_no_memory(err, sizeof *store);
+  if (store == NULL) RAG_TRY_OUT(rag_fail_no_memory(err, sizeof *store));
+  store->lock_fd = lock_fd;
+  lock_fd = -1;
   pthread_mutex_init(&store->error_lock, NULL);
   store->options = *options;
   store->dir = rag_strdup(dir);
@@ -343,14 +397,28 @@ rag_status rag_store_open(const char *dir, const rag_store_options *options, rag
   store = NULL;
 out:
   rag_store_close(store);
+  if (lock_fd >= 0) close(lock_fd);
   return status;
 }
 
+// What is in the logs goes to tables, where nothing that is cut off can pass for a crash; then the files are sealed.
+static bool flush_before_closing(rag_store *store) {
+  rag_error err = {0};
+  if (rag_store_writable(store, &err) != RAG_OK) return false;
+  return rag_store_flush(store, &err) == RAG_OK;
+}
+
 void rag_store_close(rag_store *store) {
+  rag_error err = {0};
   if (store == NULL) return;
+  bool was_open = store->commits != NULL;
   rag_store__commits_close(store);
+  bool in_order = was_open && flush_before_closing(store);
   RAG_ASSERT(atomic_load_explicit(&store->handles, memory_order_relaxed) == 0);
   rag_store__db_close(store);
+  if (in_order && rag_store__seal_write(store->dir, &err) != RAG_OK)
+    rag_log(RAG_LOG_WARN, "store.not_sealed", "dir=%s why=%s", store->dir, err.message); // as after a crash: no harm
+  close(store->lock_fd);
   pthread_mutex_destroy(&store->error_lock);
   rag_free(store->dir);
   rag_free(store);

@@ -25,6 +25,6 @@ struct rag_store__db {
 
 // Turns a RocksDB message into a status and frees it. `what` says what was being done.
 rag_status rag_store__rocks_fail(rag_error *err, const char *what, char *message);
-rocksdb_readoptions_t *rag_store__read_options(void);
+rocksdb_readoptions_t *rag_store__read_options(const rag_store *store);
 
 #endif

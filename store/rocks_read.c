@@ -34,7 +34,7 @@ rag_snapshot *rag_snapshot_create(rag_store *store) {
   rag_snapshot *snapshot = rag_alloc(sizeof *snapshot);
   if (snapshot == NULL) return NULL;
   snapshot->snapshot = rocksdb_create_snapshot(store->db->db);
-  snapshot->read = rag_store__read_options();
+  snapshot->read = rag_store__read_options(store);
   rocksdb_readoptions_set_snapshot(snapshot->read, snapshot->snapshot);
   count_handle(store, 1);
   return snapshot;
@@ -147,7 +147,7 @@ static rag_store_iter *iter_create(rag_store *store, const rag_snapshot *snapsho
   iter->lower = (rag_slice){iter->bounds, lower.size};
   iter->upper = (rag_slice){iter->bounds + lower.size, upper.size};
   iter->reverse = reverse;
-  iter->read = rag_store__read_options();
+  iter->read = rag_store__read_options(store);
   if (snapshot != NULL) rocksdb_readoptions_set_snapshot(iter->read, snapshot->snapshot);
   if (lower.size > 0) rocksdb_readoptions_set_iterate_lower_bound(iter->read, iter->lower.data, lower.size);
   if (upper.size > 0) rocksdb_readoptions_set_iterate_upper_bound(iter->read, iter->upper.data, upper.size);

@@ -47,6 +47,8 @@ typedef struct rag_store_options {
   bool sync;               // default true; false only for benchmarks and for the mutant of the fault harness
   // The mutant of the kill -9 harness: acknowledge before the write. Never set outside tests.
   bool mutant_acknowledge_early;
+  // The mutant of the corruption harness: checks neither files nor checksums. Never set outside tests.
+  bool mutant_unchecked;
 } rag_store_options;
 #define RAG_STORE_FREE_AUTO UINT64_MAX // the next, or 2% of the disk where that is less
 #define RAG_STORE_FREE_AUTO_BYTES (UINT64_C(256) << 20)

@@ -25,6 +25,7 @@ struct rag_store {
   rag_store_options options;   // immutable after open
   rag_store__db *db;           // immutable after open
   rag_store__commits *commits; // immutable after open
+  int lock_fd;                 // immutable after open: holds DIR/LOCK
   _Atomic int64_t handles;     // open snapshots and iterators; atomic: a count for the assert in close, relaxed
 
   // ERROR state. error_text is written once, under error_lock, before `failed` is set with release; a reader that has
@@ -59,6 +60,15 @@ void rag_store__space_stats(const rag_store *store, rag_store_stats *out);
 // there, so that a missing record means damage. RAG_FAILED_PRECONDITION: newer. RAG_DATA_LOSS: not readable as a
 // record.
 RAG_NODISCARD rag_status rag_store__format_check(const char *dir, bool db_exists, rag_error *err);
+
+// ---- seal.c: what the files must be
+
+// Before anything of the store is opened. RAG_DATA_LOSS names the file. format_exists: FORMAT is there.
+RAG_NODISCARD rag_status rag_store__files_check(const char *dir, bool format_exists, rag_error *err);
+// Before the first change of a file; durable at return.
+RAG_NODISCARD rag_status rag_store__seal_break(const char *dir, rag_error *err);
+// After RocksDB has closed its files in good order.
+RAG_NODISCARD rag_status rag_store__seal_write(const char *dir, rag_error *err);
 
 // ---- rocks.c: open, flush, erase
 

@@ -40,14 +40,18 @@ static off_t file_size(const char *path) {
   return info.st_size;
 }
 
-static void flip_bit(const char *path, off_t offset) {
+static void flip_bits(const char *path, off_t offset, unsigned char bits) {
   unsigned char byte = 0;
   int fd = open(path, O_RDWR);
   assert_true(fd >= 0);
   assert_int_equal(pread(fd, &byte, 1, offset), 1);
-  byte ^= 0x10;
+  byte = (unsigned char)(byte ^ bits);
   assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
   close(fd);
+}
+
+static void flip_bit(const char *path, off_t offset) {
+  flip_bits(path, offset, 0x10);
 }
 
 static void rows_are_there_after_reopening(void **state) {
@@ -159,6 +163,17 @@ static void a_second_opener_is_refused(void **state) {
 }
 
 // Leaves WAL_ROWS commits in the write-ahead log of a closed store and gives its path.
+// Leaves the directory as a kill would: closing flushes the log and seals the files.
+static void close_as_killed(fixture *f) {
+  char command[800];
+  snprintf(command, sizeof command, "cp -a %s %s.killed", f->dir, f->dir);
+  assert_int_equal(system(command), 0);
+  fixture_close(f);
+  assert_int_equal(rag_os_remove_tree(f->dir, NULL), RAG_OK);
+  snprintf(command, sizeof command, "%s.killed", f->dir);
+  assert_int_equal(rename(command, f->dir), 0);
+}
+
 static void fill_wal(fixture *f, char *path, size_t size) {
   char key[32];
   for (int i = 0; i < WAL_ROWS; i++) {
@@ -166,7 +181,7 @@ static void fill_wal(fixture *f, char *path, size_t size) {
     put_text(f->store, key,
              "a value of some length, so that the log has several of its blocks of thirty-two kilobytes");
   }
-  fixture_close(f);
+  close_as_killed(f);
   largest_file(f, ".log", path, size);
   assert_true(file_size(path) > 3 * 32768);
 }
@@ -200,8 +215,86 @@ static void a_flipped_bit_in_the_log_refuses_to_open(void **state) {
     assert_null(f->store);
     flip_bit(path, offsets[i]);
   }
+  // Every bit of the first and the last records, headers with lengths and types among them.
+  for (off_t i = 0; i < 240; i++)
+    for (unsigned bit = 0; bit < 8; bit++) {
+      off_t offset = i < 120 ? i : size - 240 + i;
+      flip_bits(path, offset, (unsigned char)(1u << bit));
+      if (rag_store_open(f->dir, &f->options, &f->store, &err) != RAG_DATA_LOSS)
+        fail_msg("bit %u of byte %lld of %lld: not refused", bit, (long long)offset, (long long)size);
+      assert_non_null(strstr(err.message, path));
+      flip_bits(path, offset, (unsigned char)(1u << bit));
+    }
   fixture_open(f); // the refusals changed nothing: repaired from a backup, all is there
   assert_true(rag_store_writable(f->store, NULL) == RAG_OK);
+  assert_false(absent(f->store, NULL, RAG_CF_META, "row0999"));
+}
+
+// What RocksDB by itself does not notice.
+static void a_closed_store_misses_nothing(void **state) {
+  fixture *f = *state;
+  rag_error err = {0};
+  char folder[300], path[600], command[1600];
+  for (int i = 0; i < 3; i++) {
+    put_text(f->store, "a", "1");
+    put(f->store, RAG_CF_BITMAP, i == 0 ? "x" : "y", "2");
+    fixture_reopen(f);
+  }
+  fixture_close(f);
+  path_in(f, "db", folder, sizeof folder);
+  DIR *dir = opendir(folder);
+  assert_non_null(dir);
+  unsigned files = 0;
+  for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    struct stat info;
+    const char *name = entry->d_name;
+    if (name[0] == '.' || strcmp(name, "LOCK") == 0 || strncmp(name, "OPTIONS", 7) == 0 || strcmp(name, "IDENTITY") == 0)
+      continue;
+    assert_true(snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path);
+    assert_int_equal(stat(path, &info), 0);
+    if (info.st_size == 0) continue; // an empty log
+    files++;
+    snprintf(command, sizeof command, "cp -a %s %s/kept", path, f->dir);
+    assert_int_equal(system(command), 0);
+    for (int way = 0; way < 3; way++) {
+      if (way == 0) assert_int_equal(truncate(path, info.st_size / 2), 0);
+      else if (way == 1) assert_int_equal(truncate(path, info.st_size - 1), 0);
+      else assert_int_equal(unlink(path), 0);
+      assert_int_equal(rag_store_open(f->dir, &f->options, &f->store, &err), RAG_DATA_LOSS);
+      assert_non_null(strstr(err.message, name));
+      snprintf(command, sizeof command, "cp -a %s/kept %s", f->dir, path);
+      assert_int_equal(system(command), 0);
+    }
+  }
+  closedir(dir);
+  assert_true(files >= 4);
+  fixture_open(f);
+  assert_true(holds(f->store, NULL, RAG_CF_META, "a", "1"));
+  assert_true(holds(f->store, NULL, RAG_CF_BITMAP, "x", "2"));
+}
+
+static void a_killed_store_misses_what_must_be_there(void **state) {
+  fixture *f = *state;
+  rag_error err = {0};
+  char path[400], kept[400];
+  put_text(f->store, "a", "1");
+  assert_int_equal(rag_store_flush(f->store, &err), RAG_OK);
+  fill_wal(f, path, sizeof path);
+  snprintf(kept, sizeof kept, "%s/kept", f->dir);
+  assert_int_equal(rename(path, kept), 0); // the only log
+  assert_int_equal(rag_store_open(f->dir, &f->options, &f->store, &err), RAG_DATA_LOSS);
+  assert_int_equal(rename(kept, path), 0);
+  path_in(f, "db/CURRENT", path, sizeof path); // RocksDB would make a new database of it
+  assert_int_equal(rename(path, kept), 0);
+  assert_int_equal(rag_store_open(f->dir, &f->options, &f->store, &err), RAG_DATA_LOSS);
+  assert_non_null(strstr(err.message, "CURRENT"));
+  assert_int_equal(rename(kept, path), 0);
+  largest_file(f, ".sst", path, sizeof path);
+  assert_int_equal(rename(path, kept), 0);
+  assert_int_equal(rag_store_open(f->dir, &f->options, &f->store, &err), RAG_DATA_LOSS);
+  assert_int_equal(rename(kept, path), 0);
+  fixture_open(f);
+  assert_true(holds(f->store, NULL, RAG_CF_META, "a", "1"));
   assert_false(absent(f->store, NULL, RAG_CF_META, "row0999"));
 }
 
@@ -297,6 +390,8 @@ int main(int argc, char **argv) {
       STORE_TEST(a_second_opener_is_refused),
       STORE_TEST(a_torn_tail_loses_the_last_commit_alone),
       STORE_TEST(a_flipped_bit_in_the_log_refuses_to_open),
+      STORE_TEST(a_closed_store_misses_nothing),
+      STORE_TEST(a_killed_store_misses_what_must_be_there),
       STORE_TEST(a_damaged_table_is_never_served),
       STORE_TEST(failed_allocations_leave_nothing_behind),
       STORE_TEST(statistics_follow_what_is_written),

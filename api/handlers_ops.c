@@ -353,6 +353,8 @@ API_HANDLER(get_status) {
   out->commit_groups = store.groups;
   out->disk_bytes = store.sst_bytes + store.blob_bytes + store.wal_bytes;
   out->vector_bytes = kbs.vector_bytes;
+  out->word_bytes = kbs.word_bytes;
+  out->field_bytes = kbs.field_bytes;
   out->kernels = rag_api__text_str(call, rag_kernels_best()->name);
   out->store_format = RAG_STORE_FORMAT_VERSION;
   out->auth = rag_api_has_keys(api);

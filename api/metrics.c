@@ -235,6 +235,10 @@ static void kbs_text(rag_api *api, rag_buf *out) {
   rag_kbs_stats_get(api->kbs, &stats);
   number(out, "ragd_kbs", "gauge", "Knowledge bases.", stats.kbs);
   number(out, "ragd_kb_vector_bytes", "gauge", "Bytes of vectors in memory.", stats.vector_bytes);
+  number(out, "ragd_kb_word_bytes", "gauge", "Bytes of the lexical indexes in memory.", stats.word_bytes);
+  number(out, "ragd_kb_field_bytes", "gauge", "Bytes of the field indexes in memory.", stats.field_bytes);
+  number(out, "ragd_kb_filter_cache_bytes", "gauge", "Bytes of the filter cache: documents that pass, by commit.",
+         stats.filter_cache_bytes);
   number(out, "ragd_kb_table_bytes", "gauge", "Bytes of chunk and revision tables in memory.", stats.table_bytes);
   number(out, "ragd_kb_object_cache_bytes", "gauge", "Bytes of decoded documents in memory.", stats.object_cache_bytes);
   number(out, "ragd_kb_object_cache_hits_total", "counter", "Documents found decoded.", stats.object_cache_hits);

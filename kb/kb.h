@@ -519,7 +519,8 @@ RAG_NODISCARD rag_status rag_filter_match(const rag_filter *filter, rag_slice id
 // ---------------------------------------------------------------------------------------------- numbers
 
 typedef struct rag_kbs_stats {
-  uint64_t kbs, vector_bytes, table_bytes, object_cache_bytes, versions_cached;
+  uint64_t kbs, vector_bytes, table_bytes, word_bytes, field_bytes, filter_cache_bytes, object_cache_bytes,
+      versions_cached;
   uint64_t object_cache_hits, object_cache_misses, embed_cache_hits, embed_cache_misses;
 } rag_kbs_stats;
 void rag_kbs_stats_get(rag_kbs *kbs, rag_kbs_stats *out);

@@ -237,9 +237,15 @@ void rag_kbs_stats_get(rag_kbs *kbs, rag_kbs_stats *out) {
   stats.kbs = registry->count;
   for (uint32_t i = 0; i < registry->count; i++) {
     stats.vector_bytes += rag_index_memory_bytes(registry->kbs[i]->index);
+    rag_lexical_stats words;
+    rag_fields_stats fields;
+    rag_lexical_stats_get(registry->kbs[i]->lexical, &words);
+    stats.word_bytes += words.bytes;
+    if (rag_fields_stats_get(registry->kbs[i]->fields, &fields, NULL) == RAG_OK) stats.field_bytes += fields.bytes_all;
     stats.table_bytes += atomic_load_explicit(&registry->kbs[i]->tables.bytes, memory_order_relaxed);
   }
   rag_ref_drop(registry);
+  stats.filter_cache_bytes = rag_kb__survivors_cache_bytes(kbs);
   rag_kb__objects_stats(kbs->objects, &stats.object_cache_bytes, &stats.object_cache_hits, &stats.object_cache_misses);
   pthread_mutex_lock(&kbs->versions.lock);
   stats.versions_cached = kbs->versions.count;

@@ -308,5 +308,8 @@ int ctl_run_status(ctl_session *ctl) {
   printf("disk             %s, %s free\n", text, other);
   ctl_bytes(ctl_uint(s, "vector_bytes"), text);
   printf("vectors          %s in memory, %.*s kernels\n", text, (int)kernels.size, kernels.data);
+  ctl_bytes(ctl_uint(s, "word_bytes"), text);
+  ctl_bytes(ctl_uint(s, "field_bytes"), other);
+  printf("words, fields    %s, %s in memory\n", text, other);
   return CTL_EXIT_OK;
 }

@@ -47,6 +47,7 @@ typedef struct checker {
   rag_kb *kb;
   uint32_t id;
   rag_kb__state state;
+  bool unread[RAG_CF_COUNT]; // rows of a family could not be read: what refers to them cannot be judged
   ordinal_table revisions; // revision_seen
   ordinal_table contents;  // uint64_t: 1 + bytes of the body; 0: not there
   rag_bitmap_edit *chunks, *vectors, *commits;
@@ -123,7 +124,9 @@ static rag_status walk(checker *c, rag_cf cf, const rag_key *prefix, row_fn each
   rag_store_iter_close(it);
   if (status != RAG_OK || damage == RAG_OK) return status;
   if (damage == RAG_DATA_LOSS) {
-    report(c, RAG_CHECK_ERROR, "%s cannot be read to its end: %s", rag_cf_name(cf), local.message);
+    c->unread[cf] = true;
+    report(c, RAG_CHECK_ERROR, "rows of %s cannot be read, nor be looked for by what refers to them: %s", rag_cf_name(cf),
+           local.message);
     return RAG_OK;
   }
   if (err != NULL) *err = local;
@@ -205,7 +208,8 @@ static rag_status on_chunk(checker *c, rag_slice key, rag_slice value, rag_error
     return RAG_OK;
   }
   const uint64_t *content = table_find(&c->contents, chunk.content);
-  if (content == NULL || *content == 0)
+  if ((content == NULL || *content == 0) && c->unread[RAG_CF_CONTENT]) content = NULL;
+  else if (content == NULL || *content == 0)
     report(c, RAG_CHECK_ERROR, "chunk %u is of content %u, which is not there", number, chunk.content);
   else if (chunk.start > chunk.end || chunk.end > *content - 1)
     report(c, RAG_CHECK_ERROR, "chunk %u spans %u to %u of content %u, which has %llu bytes", number, chunk.start,
@@ -243,6 +247,7 @@ static rag_status on_document(checker *c, rag_slice key, rag_slice value, rag_er
   }
   revision_seen *seen = table_find(&c->revisions, number);
   if (seen == NULL || !seen->there) {
+    if (c->unread[RAG_CF_REVISION]) return RAG_OK;
     report(c, RAG_CHECK_NOTE, "a document names revision %u, which is not there", number);
     return RAG_OK; // an error where a commit needs it: see check_live
   }
@@ -376,7 +381,7 @@ static rag_status check_chunks(checker *c, const char *what, const char *name, u
     status = rag_bitmap_edit_finish(edit, &expected);
     edit = NULL;
   }
-  if (status == RAG_OK && !rag_bitmap_equal(expected, version->chunks))
+  if (status == RAG_OK && !c->unread[RAG_CF_REVISION] && !rag_bitmap_equal(expected, version->chunks))
     report(c, RAG_CHECK_ERROR, "at %s %s (c%u) %llu chunks are alive, and its documents have %llu", what, name, commit,
            (unsigned long long)rag_bitmap_count(version->chunks), (unsigned long long)rag_bitmap_count(expected));
   if (status != RAG_OK) status = rag_fail_no_memory(err, 0);
@@ -423,18 +428,23 @@ static rag_status check_live(checker *c, rag_error *err) {
   }
   for (uint32_t n = 0; rag_bitmap_next(revisions, n, &n); n++) {
     const revision_seen *seen = table_find(&c->revisions, n);
-    if (seen == NULL || !seen->there) report(c, RAG_CHECK_ERROR, "revision %u is alive and its row is not there", n);
-    else {
+    if (seen == NULL || !seen->there) {
+      if (!c->unread[RAG_CF_REVISION])
+        report(c, RAG_CHECK_ERROR, "revision %u is alive and its row is not there", n);
+    } else {
       const uint64_t *content = table_find(&c->contents, seen->content);
-      if (!seen->document) report(c, RAG_CHECK_ERROR, "revision %u is alive and no document names it", n);
-      if (content == NULL || *content == 0)
+      if (!seen->document && !c->unread[RAG_CF_DOCUMENT])
+        report(c, RAG_CHECK_ERROR, "revision %u is alive and no document names it", n);
+      if ((content == NULL || *content == 0) && !c->unread[RAG_CF_CONTENT])
         report(c, RAG_CHECK_ERROR, "revision %u is alive and its content %u is not there", n, seen->content);
     }
     if (n == UINT32_MAX) break;
   }
   for (uint32_t n = 0; rag_bitmap_next(chunks, n, &n); n++) {
-    if (!rag_bitmap_has(have_chunks, n)) report(c, RAG_CHECK_ERROR, "chunk %u is alive and its row is not there", n);
-    if (!rag_bitmap_has(have_vectors, n)) report(c, RAG_CHECK_ERROR, "chunk %u is alive and has no vector", n);
+    if (!rag_bitmap_has(have_chunks, n) && !c->unread[RAG_CF_CHUNK])
+      report(c, RAG_CHECK_ERROR, "chunk %u is alive and its row is not there", n);
+    if (!rag_bitmap_has(have_vectors, n) && !c->unread[RAG_CF_VECTOR])
+      report(c, RAG_CHECK_ERROR, "chunk %u is alive and has no vector", n);
     if (n == UINT32_MAX) break;
   }
   uint64_t idle = 0;
@@ -489,6 +499,7 @@ static void forget_kb(checker *c) {
   c->revisions = (ordinal_table){.item_bytes = sizeof(revision_seen)};
   c->contents = (ordinal_table){.item_bytes = sizeof(uint64_t)};
   c->chunks = c->vectors = c->commits = c->live_revisions = c->live_chunks = NULL;
+  memset(c->unread, 0, sizeof c->unread);
   c->kb = NULL;
   c->id = 0;
 }

@@ -201,7 +201,10 @@ static rag_status plan_filter(planner *p, const rag_filter *filter, rag_kb__node
 // Sets in use while a node is evaluated (eval.c), those of its answer not counted.
 static uint32_t sets_of(const rag_kb__node *node) {
   uint32_t most = 0;
-  for (uint32_t i = 0; i < node->child_count; i++) most = RAG_MAX(most, sets_of(&node->children[i]));
+  for (uint32_t i = 0; i < node->child_count; i++) {
+    uint32_t needed = sets_of(&node->children[i]); // once: RAG_MAX evaluates what it is given twice
+    most = RAG_MAX(most, needed);
+  }
   if (node->kind == RAG_KB__NODE_LEAF || node->kind == RAG_KB__NODE_NESTED) return most;
   return most + 2 + (node->kind == RAG_KB__NODE_AT_LEAST ? 2 * rag_kb__count_bits(node) : 0);
 }

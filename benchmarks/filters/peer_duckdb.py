@@ -19,10 +19,10 @@ SPAN_S = 157680000
 
 
 def main(path):
-    db = duckdb.connect(":memory:", config={"threads": 1, "TimeZone": "UTC"})
+    db = duckdb.connect(":memory:", config={"threads": 1})
     db.execute(
         f"""create table docs as select category, views::integer as views, price::double as price,
-        at::timestamp as at, public_50 = 1 as public_50, public_10 = 1 as public_10, public_1 = 1 as public_1,
+        "at"::timestamp as moment, public_50 = 1 as public_50, public_10 = 1 as public_10, public_1 = 1 as public_1,
         public_01 = 1 as public_01 from read_csv('{path}')"""
     )
     for share, category, flag in zip(SHARES, CATEGORIES, FLAGS):
@@ -33,7 +33,7 @@ def main(path):
             "bool": flag,
             "integer range": f"views >= 300000 and views < {int(300000 + share * 1e6)}",
             "number range": f"price >= 300 and price < {300 + share * 1e3}",
-            "time range": f"at >= make_timestamp({low * 1000000}) and at < make_timestamp({high * 1000000})",
+            "time range": f"moment >= make_timestamp({low * 1000000}) and moment < make_timestamp({high * 1000000})",
         }
         for kind, condition in conditions.items():
             statement = f"select count(*) from docs where {condition}"
@@ -43,7 +43,7 @@ def main(path):
                 survivors = db.execute(statement).fetchone()[0]
                 took.append((time.perf_counter() - before) * 1e6)
             print(json.dumps({"what": "filter", "peer": "duckdb " + duckdb.__version__, "kind": kind, "share": share,
-                              "survivors": survivors, "p50_us": round(statistics.median(took), 1), "runs": RUNS}))
+                              "survivors": survivors, "min_us": round(min(took), 1), "p50_us": round(statistics.median(took), 1), "runs": RUNS}))
 
 
 if __name__ == "__main__":

@@ -293,7 +293,8 @@ static rag_status rank_all(run *r, rag_error *err) {
     RAG_TRY(rank(r, depth, &more, err));
     uint64_t at_ns = rag_clock_monotonic_ns();
     if (search->has_min_score) {
-      while (r->count > 0 && r->candidates[r->count - 1].score < (double)search->min_score) {
+      // As it is told: whoever asks again with the score of a hit gets that hit.
+      while (r->count > 0 && (float)r->candidates[r->count - 1].score < search->min_score) {
         r->count--;
         more = false; // what comes deeper is below, too
       }

@@ -207,8 +207,7 @@ static inline void hy_diversify(const hy_world *w, hy_hits *hits, double lambda,
 }
 
 static inline void hy_cut(hy_hits *hits, const rag_search *s) { // what is below min_score
-  while (s->has_min_score && hits->count > 0 && hits->items[hits->count - 1].score < (double)s->min_score)
-    hits->count--;
+  while (s->has_min_score && hits->count > 0 && (float)hits->items[hits->count - 1].score < s->min_score) hits->count--;
 }
 
 // The whole answer, offset hits included. mode: not AUTO. query_vector: of the query, normalised where it must be.

@@ -36,6 +36,7 @@
 // clears the block after every request: with 64 KiB in all that was 4 % of a search.
 #define MHD_POOL_EXTRA (16u << 10)
 #define RAW_HEAD_MAX 1024u
+#define WAIT_FORESIGHT 4u
 #define LINGER_READ_BYTES 16384u
 
 static http_connection *connection_of(struct MHD_Connection *mhd) {
@@ -552,10 +553,13 @@ static void pool_task(void *arg) {
   http_resume(c);
 }
 
-// The last one that a worker took had waited too long, and others are waiting still: this one would too.
+// Whether this one would wait too long, told from how long the last one had waited that a worker took. That one came so
+// long ago; at n times the load that can be done, who comes now will wait n times as long. So at up to WAIT_FORESIGHT
+// times the load the door turns away, at once, and hardly anybody waits first and is turned away then: with 1 instead of
+// 4, most refusals at twice the load came after the whole wait (benchmarks/overload).
 static bool would_wait(const rag_server *server) {
-  return atomic_load_explicit(&server->last_wait_ns, memory_order_relaxed) > wait_max_ns(server) &&
-         rag_pool_queued(server->pool) > 0;
+  uint64_t last_ns = atomic_load_explicit(&server->last_wait_ns, memory_order_relaxed);
+  return last_ns > wait_max_ns(server) / WAIT_FORESIGHT && rag_pool_queued(server->pool) > 0;
 }
 
 static enum MHD_Result to_pool(http_connection *c) {

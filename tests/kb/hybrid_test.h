@@ -23,7 +23,8 @@ enum {
 
 // ---------------------------------------------------------------------------------------------- chance
 
-static uint64_t hy_seed, hy_state;
+static uint64_t hy_seed;
+static _Thread_local uint64_t hy_state;
 static unsigned hy_step;
 
 static inline uint32_t hy_draw(uint32_t below) {
@@ -104,7 +105,6 @@ typedef struct hy_pool {
   uint32_t term_count;
   rag_analyzer *analyzers[HY_LANGUAGES]; // as documents are analysed
   rag_embedder *embedder;
-  rag_json_parser *parser;
   rag_arena *arena; // all of the above
 } hy_pool;
 static hy_pool *hy;
@@ -227,7 +227,6 @@ static inline void hy_pool_make(void) {
   hy = calloc(1, sizeof *hy);
   assert_non_null(hy);
   assert_non_null(hy->arena = rag_arena_create(0));
-  assert_non_null(hy->parser = rag_json_parser_create());
   HY_DO(rag_embedder_open(S("hash-32"), &hy->embedder, &err));
   for (uint32_t l = 0; l < HY_LANGUAGES; l++) {
     HY_DO(rag_analyzer_open(S(l == 0 ? "en" : hy_languages[l]), &hy->analyzers[l], &err));
@@ -244,7 +243,6 @@ static inline void hy_pool_make(void) {
 static inline void hy_pool_free(void) {
   for (uint32_t l = 0; l < HY_LANGUAGES; l++) rag_analyzer_close(hy->analyzers[l]);
   rag_ref_drop(hy->embedder);
-  rag_json_parser_destroy(hy->parser);
   rag_arena_destroy(hy->arena);
   free(hy);
   hy = NULL;
@@ -557,7 +555,11 @@ static inline bool hy_passes(const rag_filter *filter, const hy_doc *doc) {
   char id[16];
   bool pass = true;
   snprintf(id, sizeof id, "d%u", doc->id);
-  if (filter != NULL) HY_DO(rag_filter_match(filter, S(id), S(hy->metas[doc->meta].json), hy->parser, &pass, &err));
+  if (filter == NULL) return true;
+  rag_json_parser *parser = rag_json_parser_acquire();
+  assert_non_null(parser);
+  HY_DO(rag_filter_match(filter, S(id), S(hy->metas[doc->meta].json), parser, &pass, &err));
+  rag_json_parser_release(parser);
   return pass;
 }
 

@@ -45,9 +45,10 @@ static bool takes_long(rag_kb *kb, const rag_search *search) {
   rag_version *version = NULL;
   if (rag_kb_resolve(kb, search->at, &version, NULL) != RAG_OK) return false; // the search will say why
   uint64_t chunks = rag_version_chunks(version), documents = rag_version_documents(version);
+  bool known = !search->filter || rag_kb_filter_known(kb, version, search->filter);
   rag_ref_drop(version);
   uint64_t dimension = search->vector ? search->vector_dimension : INLINE_DIMENSION_GUESS;
-  if (search->filter && documents > INLINE_FILTER_DOCUMENTS_MAX) return true;
+  if (!known && documents > INLINE_FILTER_DOCUMENTS_MAX) return true;
   if (mmr_components(search, dimension) > INLINE_COMPONENTS_MAX) return true;
   bool words = search->query.size && search->mode != RAG_SEARCH_VECTOR;
   bool phrase = words && memchr(search->query.data, '"', search->query.size);

@@ -429,6 +429,9 @@ typedef struct rag_search_result { // rag_search_result_free
 void rag_search_result_free(rag_search_result *result);
 RAG_NODISCARD rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err);
 
+// Whether the documents of a version that pass a filter are known from an earlier call, so that asking costs nothing.
+bool rag_kb_filter_known(rag_kb *kb, const rag_version *version, const rag_filter *filter);
+
 // ---------------------------------------------------------------------------------------------- facets
 
 #define RAG_FACET_FIELDS_MAX 32u

@@ -168,7 +168,7 @@ static rag_status evaluate(rag_kb *kb, const rag_version *version, const rag_fil
   return RAG_OK;
 }
 
-bool rag_kb__survivors_known(rag_kb *kb, const rag_version *version, const rag_filter *filter) {
+bool rag_kb_filter_known(rag_kb *kb, const rag_version *version, const rag_filter *filter) {
   rag_digest digest = rag_filter_digest(filter);
   rag_kb__survivors *known = cache_get(kb->kbs->survivors, version, &digest);
   rag_ref_drop(known);

@@ -20,7 +20,6 @@ typedef struct rag_kb__survivors { // immutable
 RAG_NODISCARD rag_status rag_kb__survivors_of(rag_kb *kb, const rag_version *version, const rag_filter *filter,
                                               bool want_chunks, uint64_t deadline_ns, rag_kb__survivors **out,
                                               bool *out_cached, rag_error *err);
-bool rag_kb__survivors_known(rag_kb *kb, const rag_version *version, const rag_filter *filter); // in the cache
 
 // What an evaluation reads of a version; source.context is the reader, so it must not move.
 typedef struct rag_kb__filter_reader {

@@ -1,6 +1,8 @@
 // Facets: how many of the matching documents of a version have each value of a field, from the same indexes as filters.
 #include "kb/filters/survivors.h"
 
+#include <stdio.h>
+
 void rag_facet_result_free(rag_facet_result *result) {
   if (result == NULL) return;
   rag_arena_destroy(result->arena);
@@ -24,6 +26,7 @@ static rag_status count_fields(rag_kb *kb, const rag_facet_query *query, const r
     uint64_t verified = 0;
     status = rag_kb__facet(&reader.source, query->fields[i], survivors, query->limit, out->arena, &out->facets[i],
                            &verified, err);
+    if (status == RAG_INVALID_ARGUMENT && err != NULL) snprintf(err->field, sizeof err->field, "fields[%u]", i);
     out->facets[i].field = query->fields[i];
     out->verified += verified;
   }

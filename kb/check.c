@@ -48,8 +48,8 @@ typedef struct checker {
   uint32_t id;
   rag_kb__state state;
   bool unread[RAG_CF_COUNT]; // rows of a family could not be read: what refers to them cannot be judged
-  ordinal_table revisions; // revision_seen
-  ordinal_table contents;  // uint64_t: 1 + bytes of the body; 0: not there
+  ordinal_table revisions;   // revision_seen
+  ordinal_table contents;    // uint64_t: 1 + bytes of the body; 0: not there
   rag_bitmap_edit *chunks, *vectors, *commits;
   rag_bitmap_edit *live_revisions, *live_chunks; // of any commit
 } checker;
@@ -125,8 +125,8 @@ static rag_status walk(checker *c, rag_cf cf, const rag_key *prefix, row_fn each
   if (status != RAG_OK || damage == RAG_OK) return status;
   if (damage == RAG_DATA_LOSS) {
     c->unread[cf] = true;
-    report(c, RAG_CHECK_ERROR, "rows of %s cannot be read, nor be looked for by what refers to them: %s", rag_cf_name(cf),
-           local.message);
+    report(c, RAG_CHECK_ERROR, "rows of %s cannot be read, nor be looked for by what refers to them: %s",
+           rag_cf_name(cf), local.message);
     return RAG_OK;
   }
   if (err != NULL) *err = local;
@@ -252,7 +252,8 @@ static rag_status on_document(checker *c, rag_slice key, rag_slice value, rag_er
     return RAG_OK; // an error where a commit needs it: see check_live
   }
   seen->document = true;
-  if (seen->content != entry.content || seen->first_chunk != entry.first_chunk || seen->chunk_count != entry.chunk_count)
+  if (seen->content != entry.content || seen->first_chunk != entry.first_chunk ||
+      seen->chunk_count != entry.chunk_count)
     report(c, RAG_CHECK_ERROR, "revision %u and its document's entry name different contents or chunks", number);
   return RAG_OK;
 }
@@ -280,6 +281,8 @@ static rag_status on_commit(checker *c, rag_slice key, rag_slice value, rag_erro
     status = rag_bitmap_edit_add(c->commits, number);
     return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
   case 1:
+    if (!rag_bitmap_edit_has(c->commits, number)) // its record has the key just before
+      report(c, RAG_CHECK_ERROR, "commit c%u has a delta and no record", number);
     status = rag_kb__decode_delta(value, &delta, &local);
     if (status == RAG_DATA_LOSS) report(c, RAG_CHECK_ERROR, "the delta of commit c%u: %s", number, local.message);
     else if (status != RAG_OK && err != NULL) *err = local;
@@ -429,8 +432,7 @@ static rag_status check_live(checker *c, rag_error *err) {
   for (uint32_t n = 0; rag_bitmap_next(revisions, n, &n); n++) {
     const revision_seen *seen = table_find(&c->revisions, n);
     if (seen == NULL || !seen->there) {
-      if (!c->unread[RAG_CF_REVISION])
-        report(c, RAG_CHECK_ERROR, "revision %u is alive and its row is not there", n);
+      if (!c->unread[RAG_CF_REVISION]) report(c, RAG_CHECK_ERROR, "revision %u is alive and its row is not there", n);
     } else {
       const uint64_t *content = table_find(&c->contents, seen->content);
       if (!seen->document && !c->unread[RAG_CF_DOCUMENT])
@@ -569,8 +571,10 @@ static rag_status check_strays(checker *c, rag_cf cf, rag_error *err) {
     } else if (any) {
       uint32_t id = u32_at(key, 0);
       if (!kb_is_there(c, id))
-        report(c, RAG_CHECK_NOTE, "%s has rows of knowledge base number %u, which is not there (a deletion or an import "
-                                  "is under way)", rag_cf_name(cf), id);
+        report(c, RAG_CHECK_NOTE,
+               "%s has rows of knowledge base number %u, which is not there (a deletion or an import "
+               "is under way)",
+               rag_cf_name(cf), id);
       next = (uint64_t)id + 1;
     }
     rag_error local = {0};
@@ -658,8 +662,7 @@ rag_status rag_kbs_check(rag_kbs *kbs, const rag_check_options *options, rag_che
   }
   rag_key_init(&everything);
   RAG_TRY_OUT(walk(&c, RAG_CF_META, &everything, on_meta, err));
-  for (uint32_t i = 0; registry != NULL && i < registry->count; i++)
-    RAG_TRY_OUT(check_kb(&c, registry->kbs[i], err));
+  for (uint32_t i = 0; registry != NULL && i < registry->count; i++) RAG_TRY_OUT(check_kb(&c, registry->kbs[i], err));
   RAG_TRY_OUT(walk(&c, RAG_CF_CACHE, &everything, on_cache, err));
   for (size_t i = 0; i < RAG_COUNT_OF(by_kb); i++) RAG_TRY_OUT(check_strays(&c, by_kb[i], err));
   RAG_TRY_OUT(check_jobs(&c, err));

@@ -68,7 +68,9 @@ static daemon_process daemon_spawn(const options *o, const char *dir, bool mutan
     else unsetenv("RAGD_TEST_MUTANT");
     // Small buffers: the kill then also comes while tables are flushed and compacted.
     execl(o->ragd, "ragd", "serve", "--data", data, "--listen", "127.0.0.1:0", "--access-log", "off", "--log-level",
-          "warn", "--write-buffer-bytes", small_buffers ? "1MiB" : "64MiB", mutant ? "--allow-test-mutants" : NULL,
+          "warn", "--write-buffer-bytes", small_buffers ? "1MiB" : "64MiB",
+          // A busy machine must not shed what this test asks.
+          "--queue-wait-ms-max", "600000", "--request-timeout-s", "600", mutant ? "--allow-test-mutants" : NULL,
           (char *)NULL);
     _exit(127);
   }
@@ -163,12 +165,21 @@ static unsigned run_round(const options *o, const char *dir, unsigned round, kil
   return violations;
 }
 
+// SIGTERM: the round that runs is finished, then the sums are printed.
+static volatile sig_atomic_t stop;
+
+static void on_stop(int signal_number) {
+  RAG_UNUSED(signal_number);
+  stop = 1;
+}
+
 static int run(const options *o) {
   char dir[256];
   const char *tmp = getenv("TMPDIR");
   snprintf(dir, sizeof(dir), "%s/ragd-kill.XXXXXX", tmp && *tmp ? tmp : "/tmp");
   if (!mkdtemp(dir)) die("mkdtemp");
   random_source random = {o->seed};
+  sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop, .sa_flags = SA_RESTART}, NULL);
   kill_client *clients = rag_calloc(CLIENTS, sizeof(*clients));
   RAG_ASSERT(clients);
   for (uint32_t i = 0; i < CLIENTS; i++) {
@@ -176,7 +187,7 @@ static int run(const options *o) {
     clients[i].random.state = random_next(&random);
   }
   unsigned violations = 0, round = 0;
-  for (; round < o->rounds && violations == 0; round++) {
+  for (; round < o->rounds && violations == 0 && !stop; round++) {
     violations = run_round(o, dir, round, clients, &random);
     if ((round + 1) % 25 == 0) printf("round %u: %llu checks\n", round + 1, (unsigned long long)checks_made);
   }

@@ -8,6 +8,7 @@
 // With --mutant the store breaks its promise, and success is that this was seen.
 #include "tests/fault/power/harness.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -68,22 +69,33 @@ static void run_child(harness *h) {
     harness_violation(h, "the child ended by itself, status %d", h->exit_status);
 }
 
+// SIGTERM: the round that runs is finished, then the sums are printed.
+static volatile sig_atomic_t stop;
+
+static void on_stop(int signal_number) {
+  RAG_UNUSED(signal_number);
+  stop = 1;
+}
+
 int main(int argc, char **argv) {
   static harness h;
   options o = {.rounds = 10, .threads = 4, .mode = -1};
   rag_os_random(&o.seed, sizeof o.seed);
   parse(argc, argv, &o, &h);
+  sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_stop, .sa_flags = SA_RESTART}, NULL);
+  setvbuf(stdout, NULL, _IOLBF, 0);
   printf("seed %llu\n", (unsigned long long)o.seed);
   harness_open(&h, argv[0], o.seed);
   uint64_t start_ns = rag_clock_monotonic_ns();
   uint32_t round = 0, while_opening = 0;
   bool goes_on = false;
-  for (; round < o.rounds && h.violations == 0; round++) {
+  for (; round < o.rounds && h.violations == 0 && !stop; round++) {
     if (round % ROUNDS_PER_FOLDER == 0 || !goes_on) harness_fresh(&h, o.threads);
     run_child(&h);
     while_opening += !h.opened;
     replay_mode mode = o.mode >= 0 ? (replay_mode)o.mode : (replay_mode)harness_random(&h, 2);
     goes_on = h.violations == 0 && harness_power_cut(&h, mode, false);
+    if ((round + 1) % 100 == 0) printf("round %u\n", round + 1);
     if (h.violations > 0)
       fprintf(stderr, "  in round %u, mode %d, seed %llu\n", round, mode, (unsigned long long)o.seed);
   }

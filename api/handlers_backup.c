@@ -129,8 +129,7 @@ static rag_status check_run(void *ctx, rag_job *job, rag_error *err) {
   rag_buf json = {0};
   rag_status status = rag_kbs_check(api->kbs, &options, &result, err);
   if (status == RAG_OK) {
-    rag_buf_printf(&json,
-                   "{\"rows\":%llu,\"commits\":%llu,\"kbs\":%llu,\"errors\":%llu,\"notes\":%llu,\"findings\":[",
+    rag_buf_printf(&json, "{\"rows\":%llu,\"commits\":%llu,\"kbs\":%llu,\"errors\":%llu,\"notes\":%llu,\"findings\":[",
                    (unsigned long long)result.rows, (unsigned long long)result.commits, (unsigned long long)result.kbs,
                    (unsigned long long)result.errors, (unsigned long long)result.notes);
     rag_buf_append(&json, w.findings.data, w.findings.size);

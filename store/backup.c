@@ -116,11 +116,11 @@ static rag_status numbers_in(const char *dir, const char *part, const char *leaf
 
 // The manifest goes first, then what only this backup needs.
 static rag_status remove_backup(const char *dir, rag_rocks_backup *engine, uint32_t id, rag_error *err) {
-  char *manifest = rag_backup__numbered(dir, BACKUP_MANIFESTS, id), *files = rag_backup__numbered(dir, BACKUP_FILES, id);
+  char *manifest = rag_backup__numbered(dir, BACKUP_MANIFESTS, id),
+       *files = rag_backup__numbered(dir, BACKUP_FILES, id);
   char *manifests = rag_backup__path(dir, BACKUP_MANIFESTS, NULL);
   rag_status status = RAG_OK;
-  if (manifest == NULL || files == NULL || manifests == NULL)
-    RAG_TRY_OUT(rag_fail_no_memory(err, BACKUP_PATH_MAX));
+  if (manifest == NULL || files == NULL || manifests == NULL) RAG_TRY_OUT(rag_fail_no_memory(err, BACKUP_PATH_MAX));
   if (unlink(manifest) != 0 && errno != ENOENT) RAG_TRY_OUT(rag_os_fail(err, "remove", manifest, errno));
   RAG_TRY_OUT(rag_os_sync_dir(manifests, err));
   RAG_TRY_OUT(rag_os_remove_tree(files, err));
@@ -191,8 +191,8 @@ static rag_status add_engine_file(const char *dir, rag_slice line, rag_backup__m
   const char *space = memchr(line.data, ' ', line.size);
   static const char word[] = " crc32 ";
   uint64_t size = 0;
-  if (space == NULL || line.size >= BACKUP_PATH_MAX / 2 ||
-      (size_t)(line.data + line.size - space) <= sizeof word - 1 || memcmp(space, word, sizeof word - 1) != 0)
+  if (space == NULL || line.size >= BACKUP_PATH_MAX / 2 || (size_t)(line.data + line.size - space) <= sizeof word - 1 ||
+      memcmp(space, word, sizeof word - 1) != 0)
     goto strange;
   snprintf(path, sizeof path, BACKUP_ENGINE "/%.*s", (int)(space - line.data), line.data);
   unsigned long long crc = strtoull(space + sizeof word - 1, &end, 10);

@@ -28,10 +28,10 @@ enum { TYPE_ZERO = 0, TYPE_WHOLE = 1, TYPE_FIRST = 2, TYPE_MIDDLE = 3, TYPE_LAST
 typedef struct walk {
   const char *path;
   int fd;
-  uint64_t size;   // of the file
-  uint64_t start;  // of the block in memory
-  size_t filled;   // its bytes
-  size_t at;       // in the block
+  uint64_t size;  // of the file
+  uint64_t start; // of the block in memory
+  size_t filled;  // its bytes
+  size_t at;      // in the block
   unsigned char block[BLOCK_BYTES];
 } walk;
 

@@ -163,19 +163,19 @@ static rag_status check_sealed(const char *dir, rag_slice name, uint64_t size, b
   if (path == NULL) return rag_fail_no_memory(err, sizeof leaf);
   rag_status status = RAG_OK;
   if (stat(path, &info) != 0)
-    status = errno == ENOENT
-                 ? rag_fail(err, RAG_DATA_LOSS, "%s is missing; restore the store from a backup", path)
-                 : rag_os_fail(err, "look at", path, errno);
+    status = errno == ENOENT ? rag_fail(err, RAG_DATA_LOSS, "%s is missing; restore the store from a backup", path)
+                             : rag_os_fail(err, "look at", path, errno);
   else if ((uint64_t)info.st_size != size)
-    status = rag_fail(err, RAG_DATA_LOSS,
-                      "%s is damaged: it has %lld bytes, and had %llu when the store was closed; restore the store from "
-                      "a backup",
-                      path, (long long)info.st_size, (unsigned long long)size);
+    status =
+        rag_fail(err, RAG_DATA_LOSS,
+                 "%s is damaged: it has %lld bytes, and had %llu when the store was closed; restore the store from "
+                 "a backup",
+                 path, (long long)info.st_size, (unsigned long long)size);
   else if (has_crc) {
     status = crc_of(path, false, &now, err);
     if (status == RAG_OK && now != crc)
-      status = rag_fail(err, RAG_DATA_LOSS, "%s is damaged: its checksum does not match; restore the store from a backup",
-                        path);
+      status = rag_fail(err, RAG_DATA_LOSS,
+                        "%s is damaged: its checksum does not match; restore the store from a backup", path);
   }
   rag_free(path);
   return status;
@@ -274,10 +274,11 @@ static rag_status check_manifest(const char *dir, rag_error *err) {
   log_file_end end = LOG_FILE_WHOLE;
   rag_status status = current == NULL ? rag_fail_no_memory(err, NAME_BYTES_MAX) : RAG_OK;
   if (status == RAG_OK) status = rag_os_read_file(current, NAME_BYTES_MAX, &text, &size, err);
-  if (status == RAG_OUT_OF_RANGE || (status == RAG_OK && (size < 11 || text[size - 1] != '\n' ||
-                                                          strncmp(text, "MANIFEST-", 9) != 0 ||
-                                                          strspn(text + 9, "0123456789") != size - 10)))
-    status = rag_fail(err, RAG_DATA_LOSS, "%s is damaged: it names no manifest; restore the store from a backup", current);
+  if (status == RAG_OUT_OF_RANGE ||
+      (status == RAG_OK && (size < 11 || text[size - 1] != '\n' || strncmp(text, "MANIFEST-", 9) != 0 ||
+                            strspn(text + 9, "0123456789") != size - 10)))
+    status =
+        rag_fail(err, RAG_DATA_LOSS, "%s is damaged: it names no manifest; restore the store from a backup", current);
   if (status != RAG_OK) goto out;
   snprintf(leaf, sizeof leaf, "db/%.*s", (int)(size - 1), text);
   path = path_in(dir, leaf);
@@ -308,13 +309,15 @@ static rag_status follow(void *ctx, uint64_t offset, rag_slice record, rag_error
   uint64_t number = rag_read_u64le(&r);
   uint32_t count = rag_read_u32le(&r);
   if (r.bad)
-    return rag_fail(err, RAG_DATA_LOSS, "%s is damaged at byte %llu: a record is too short; restore the store from a backup",
-                    s->path, (unsigned long long)offset);
-  if (s->begun && number != s->next)
     return rag_fail(err, RAG_DATA_LOSS,
-                    "%s is damaged at byte %llu, or a log before it: writes %llu to %llu are missing; restore the store "
-                    "from a backup",
-                    s->path, (unsigned long long)offset, (unsigned long long)s->next, (unsigned long long)number - 1);
+                    "%s is damaged at byte %llu: a record is too short; restore the store from a backup", s->path,
+                    (unsigned long long)offset);
+  if (s->begun && number != s->next)
+    return rag_fail(
+        err, RAG_DATA_LOSS,
+        "%s is damaged at byte %llu, or a log before it: writes %llu to %llu are missing; restore the store "
+        "from a backup",
+        s->path, (unsigned long long)offset, (unsigned long long)s->next, (unsigned long long)number - 1);
   s->begun = true;
   s->next = number + count;
   return RAG_OK;

@@ -103,7 +103,8 @@ static unsigned count_pairs(rag_store *store) {
 static rag_backup_info back_up(backup_fixture *f) {
   rag_error err = {0};
   rag_backup_info info = {0};
-  if (rag_store_backup(f->store->store, f->dir, "test", NULL, &info, &err) != RAG_OK) fail_msg("backup: %s", err.message);
+  if (rag_store_backup(f->store->store, f->dir, "test", NULL, &info, &err) != RAG_OK)
+    fail_msg("backup: %s", err.message);
   return info;
 }
 
@@ -459,9 +460,9 @@ static void test_a_killed_backup_is_none(void **state) {
   put_pairs(f->store->store, 0, 2000);
   back_up(f);
   fixture_close(f->store);
-  for (unsigned round = 0; round < 25; round++) {
+  for (unsigned round = 0; round < 12; round++) {
     pid_t child = spawn_child("backup", f->store->dir, -1, -1);
-    usleep(30000 + 13000 * round);
+    usleep(30000 + 27000 * round);
     kill(child, SIGKILL);
     wait_for(child);
     unsigned now = count_backups(f, RAG_BACKUP_COMPLETE);

@@ -248,7 +248,8 @@ static void a_closed_store_misses_nothing(void **state) {
   for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
     struct stat info;
     const char *name = entry->d_name;
-    if (name[0] == '.' || strcmp(name, "LOCK") == 0 || strncmp(name, "OPTIONS", 7) == 0 || strcmp(name, "IDENTITY") == 0)
+    if (name[0] == '.' || strcmp(name, "LOCK") == 0 || strncmp(name, "OPTIONS", 7) == 0 ||
+        strcmp(name, "IDENTITY") == 0)
       continue;
     assert_true(snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path);
     assert_int_equal(stat(path, &info), 0);

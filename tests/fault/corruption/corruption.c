@@ -35,7 +35,7 @@
 #define FILES_MAX 4096
 #define CHILD_SECONDS 60
 #define DOCUMENTS 60u
-#define EXIT_REFUSED 10  // the store, the backup or the export was refused: the reason is in OUT
+#define EXIT_REFUSED 10 // the store, the backup or the export was refused: the reason is in OUT
 #define EXIT_ASKED 0
 
 static void fatal(const char *what) {
@@ -210,8 +210,11 @@ static int child_main(char **argv) {
 
 static void must(rag_api *api, const char *method, const char *target, const char *body) {
   rag_arena *arena = rag_arena_create(0);
-  rag_api_request request = {
-      .method = method, .target = target, .content_type = "application/json", .body = rag_slice_str(body), .trusted = true};
+  rag_api_request request = {.method = method,
+                             .target = target,
+                             .content_type = "application/json",
+                             .body = rag_slice_str(body),
+                             .trusted = true};
   rag_api_response answer;
   rag_api_handle(api, &request, arena, &answer);
   if (answer.http_status != 200) {
@@ -345,12 +348,18 @@ static void list_targets(const char *root) {
 }
 
 static const char *kind_of(const char *path) {
-  static const char *const kinds[][2] = {{"manifests/", "backup manifest"}, {"engine/meta", "backup meta"},
-                                         {"MANIFEST", "MANIFEST"},          {"CURRENT", "CURRENT"},
-                                         {"OPTIONS", "OPTIONS"},            {"IDENTITY", "IDENTITY"},
-                                         {"FORMAT", "FORMAT"},              {"SEAL", "SEAL"},
-                                         {"ENDPOINT", "ENDPOINT"},          {".sst", "table"},
-                                         {".blob", "blob"},                 {".log", "log"}};
+  static const char *const kinds[][2] = {{"manifests/", "backup manifest"},
+                                         {"engine/meta", "backup meta"},
+                                         {"MANIFEST", "MANIFEST"},
+                                         {"CURRENT", "CURRENT"},
+                                         {"OPTIONS", "OPTIONS"},
+                                         {"IDENTITY", "IDENTITY"},
+                                         {"FORMAT", "FORMAT"},
+                                         {"SEAL", "SEAL"},
+                                         {"ENDPOINT", "ENDPOINT"},
+                                         {".sst", "table"},
+                                         {".blob", "blob"},
+                                         {".log", "log"}};
   for (size_t i = 0; i < RAG_COUNT_OF(kinds); i++)
     if (strstr(path, kinds[i][0])) return kinds[i][1];
   return "export";
@@ -415,7 +424,8 @@ static void compare(const char *expected_path, const char *path, verdict *v) {
     for (;;) { // lines that only some have: findings of the check, refusals of verify
       b_size = getline(&b, &b_room, got);
       if (b_size < 0) break;
-      bool finding = strncmp(b, "error ", 6) == 0, note = strncmp(b, "note ", 5) == 0, refused = strncmp(b, "refused", 7) == 0;
+      bool finding = strncmp(b, "error ", 6) == 0, note = strncmp(b, "note ", 5) == 0,
+           refused = strncmp(b, "refused", 7) == 0;
       if (!finding && !note && !refused) break;
       if (!note && strcmp(v->name, "harmless") == 0) {
         v->name = "detected";
@@ -432,7 +442,8 @@ static void compare(const char *expected_path, const char *path, verdict *v) {
     }
     if (named) continue;
     v->name = "WRONG";
-    snprintf(v->how, sizeof(v->how), "got %.180s expected %.180s", b_size > 0 ? b : "(nothing)", a_size > 0 ? a : "(nothing)");
+    snprintf(v->how, sizeof(v->how), "got %.180s expected %.180s", b_size > 0 ? b : "(nothing)",
+             a_size > 0 ? a : "(nothing)");
     break;
   }
   free(a);
@@ -495,7 +506,8 @@ static const char *const modes[] = {"closed", "killed", "backups", "export"};
 static void run_round(const options *o, const char *work, uint64_t round, FILE *log, uint64_t counts[6]) {
   static const char *const outcomes[] = {"detected", "harmless", "torn", "WRONG", "CRASH", "UNNAMED"};
   static const char *const ways[] = {"flip", "cut", "remove"};
-  char source[PATH_BYTES], copy[PATH_BYTES], path[2 * PATH_BYTES], expected[PATH_BYTES], got[PATH_BYTES], extra[PATH_BYTES];
+  char source[PATH_BYTES], copy[PATH_BYTES], path[2 * PATH_BYTES], expected[PATH_BYTES], got[PATH_BYTES],
+      extra[PATH_BYTES];
   const char *mode = o->mutant ? "closed" : modes[(const int[]){0, 0, 0, 1, 1, 1, 2, 2, 3, 0}[next_random(10)]];
   verdict v;
   snprintf(source, sizeof(source), "%.400s/%s", work, mode);

@@ -255,7 +255,10 @@ static void shares_connections_by_address(void **state) {
   }
   for (unsigned i = 0; i < HTTP_PEER_CHAINS; i++) { // nothing is kept of who has left
     while (atomic_load(&rag_api__server.connections) > 0) usleep(1000);
-    assert_null(f->server->peers.chains[i]);
+    pthread_mutex_lock(&f->server->lock);
+    bool empty = f->server->peers.chains[i] == NULL;
+    pthread_mutex_unlock(&f->server->lock);
+    assert_true(empty);
   }
 }
 
@@ -291,7 +294,7 @@ static void expect_late(int fd) {
   assert_true(hear(r, &out, false, true));
   assert_int_equal(out.status, 503);
   assert_string_equal(header_of(&out, "Retry-After"), "1");
-  assert_non_null(strstr(out.body.data, "wait over 50 ms"));
+  assert_non_null(strstr(out.body.data, "wait over 2000 ms"));
   rag_buf_free(&out.body);
   free(r);
 }
@@ -309,7 +312,7 @@ static void expect_served(int fd) {
 static void bounds_the_wait_for_a_worker(void **state) {
   fixture *f = *state;
   f->options.worker_threads = 2;
-  f->options.queue_wait_ms_max = 50;
+  f->options.queue_wait_ms_max = 2000; // far over what a busy machine needs for what must not be late here
   serve(f);
   int fds[5];
   for (unsigned i = 0; i < 5; i++) {
@@ -318,9 +321,9 @@ static void bounds_the_wait_for_a_worker(void **state) {
     if (i < 2) gate_until(&gate.waiting, i + 1);
   }
   while (atomic_load(&rag_api__server.pool_queued) < 3) usleep(1000);
-  usleep(60000);
+  usleep(2100000);
   // Others wait, and the last that was taken had waited too long: who comes now is told at once, while all is held.
-  atomic_store(&f->server->last_wait_ns, UINT64_C(60000000));
+  atomic_store(&f->server->last_wait_ns, UINT64_C(2100000000));
   int late = dial(f);
   say(late, GET("/work"));
   expect_late(late);
@@ -341,7 +344,7 @@ static void bounds_the_wait_for_a_worker(void **state) {
 static void bounds_the_wait_for_the_network_thread(void **state) {
   fixture *f = *state;
   f->options.network_threads = 1;
-  f->options.queue_wait_ms_max = 50;
+  f->options.queue_wait_ms_max = 2000;
   serve(f);
   int fds[4], health;
   for (unsigned i = 0; i < 4; i++) { // known to the server before they are ready
@@ -353,7 +356,7 @@ static void bounds_the_wait_for_the_network_thread(void **state) {
   int holder = dial(f);
   say(holder, GET("/hold"));
   gate_until(&gate.waiting, 1);
-  for (unsigned i = 0; i < 4; i++) say(fds[i], GET("/nap?80"));
+  for (unsigned i = 0; i < 4; i++) say(fds[i], GET("/nap?2200"));
   say(health, GET("/healthz"));
   gate_set(true);
   expect_served(holder);
@@ -371,7 +374,7 @@ static void bounds_the_wait_for_the_network_thread(void **state) {
     rag_buf_free(&out.body);
     free(r);
   }
-  assert_int_equal(answered, 1); // the first of the round; the others were 80 ms late
+  assert_int_equal(answered, 1); // the first of the round; the others were 2.2 s late
   expect_served(health);         // is never turned away
   assert_true(served(fds[3]));   // the next round is in time
   for (unsigned i = 0; i < 4; i++) close(fds[i]);

@@ -165,6 +165,7 @@ static void *write_on(void *ctx) {
   for (unsigned i = 0; !atomic_load(&w->stop); i++) {
     put_pairs(w->store, i, i + 1);
     atomic_store(&w->acknowledged, i + 1);
+    usleep(500); // on a busy machine the backups would otherwise grow faster than they are made
   }
   return NULL;
 }
@@ -440,7 +441,7 @@ static int backup_child(const char *dir) {
   rag_store *store = NULL;
   char to[300];
   snprintf(to, sizeof to, "%s-backups", dir);
-  if (rag_store_open(dir, &options, &store, NULL) != RAG_OK) return 1;
+  if (rag_store_open(dir, &options, &store, NULL) != RAG_OK || write(3, "", 1) != 1) return 1;
   for (unsigned i = count_pairs(store);; i += 20) {
     put_pairs(store, i, i + 20);
     if (rag_store_backup(store, to, "test", NULL, NULL, NULL) != RAG_OK) return 2;
@@ -458,11 +459,19 @@ static void test_a_killed_backup_is_none(void **state) {
   backup_fixture *f = *state;
   unsigned complete = 1, interrupted = 0;
   put_pairs(f->store->store, 0, 2000);
+  uint64_t start_ns = rag_clock_monotonic_ns();
   back_up(f);
+  uint64_t usual_us = (rag_clock_monotonic_ns() - start_ns) / 1000; // kills fall before, within and after one
   fixture_close(f->store);
   for (unsigned round = 0; round < 12; round++) {
-    pid_t child = spawn_child("backup", f->store->dir, -1, -1);
-    usleep(30000 + 27000 * round);
+    int ready[2];
+    char byte;
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = spawn_child("backup", f->store->dir, ready[1], -1);
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &byte, 1), 1); // it is open, and goes on to back up
+    close(ready[0]);
+    usleep((useconds_t)(usual_us * (round + 1) / 6));
     kill(child, SIGKILL);
     wait_for(child);
     unsigned now = count_backups(f, RAG_BACKUP_COMPLETE);
@@ -489,10 +498,13 @@ static void test_a_killed_restore_leaves_no_store(void **state) {
   put_pairs(f->store->store, 0, 1000);
   back_up(f);
   snprintf(temporary, sizeof temporary, "%s.restoring", f->to);
+  uint64_t start_ns = rag_clock_monotonic_ns();
+  wait_for(spawn_child("restore", f->store->dir, -1, -1));
+  uint64_t usual_us = (rag_clock_monotonic_ns() - start_ns) / 1000;
   for (unsigned round = 0; round < 40; round++) {
     assert_int_equal(rag_os_remove_tree(f->to, NULL), RAG_OK);
     pid_t child = spawn_child("restore", f->store->dir, -1, -1);
-    usleep(2000 + 2500 * round);
+    usleep((useconds_t)(usual_us * (round + 1) / 32));
     kill(child, SIGKILL);
     wait_for(child);
     rag_store_options options = test_options();

@@ -372,6 +372,11 @@ static inline uint64_t rag_kb__history_mark(rag_kb *kb) {
 static inline bool rag_kb__history_unchanged(rag_kb *kb, uint64_t mark) {
   return (mark & 0xFFFF) == 0 && atomic_load(&kb->history) == mark;
 }
+// After a read of several steps that ended with `status`: true when it is to begin again. A version that was pinned before
+// a purge names documents whose rows the purge has removed, so such a read waits for the version that the purge
+// publishes. The same for a gc that dropped the version: the second look then says so. mark: taken before the read;
+// *waited: 0 at first.
+bool rag_kb__read_again(rag_kb *kb, uint64_t mark, rag_status status, unsigned *waited);
 // The head of a branch of a view: its pinned version, or materialised. *out: a reference.
 RAG_NODISCARD rag_status rag_kb__head(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, uint32_t branch,
                                       rag_version **out, rag_error *err);

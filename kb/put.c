@@ -473,7 +473,13 @@ rag_status rag_kb_put(rag_kb *kb, const rag_write *write, const rag_put *put, ra
       op.documents = NULL; // from the start
     }
     op.retry = op.other_settings = false;
-    RAG_TRY_OUT(rag_kb__put_prepare(&op, err));
+    uint64_t mark;
+    unsigned waited = 0;
+    do {
+      mark = rag_kb__history_mark(kb);
+      status = rag_kb__put_prepare(&op, err);
+    } while (rag_kb__read_again(kb, mark, status, &waited));
+    if (status != RAG_OK) goto out;
     status = rag_kb__run(&op.op, err);
     if (status != RAG_ABORTED || !op.retry) break;
   }

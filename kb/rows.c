@@ -123,9 +123,9 @@ rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_docum
   return rag_kb_revision_get(kb, entry.revision, out, err);
 }
 
-rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit,
-                            rag_document **out, uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
-                            rag_error *err) {
+static rag_status documents_once(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit,
+                                 rag_document **out, uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
+                                 rag_error *err) {
   rag_version *version = NULL;
   limit = RAG_MIN(limit, RAG_LIST_LIMIT_MAX);
   rag_kb__survivors *survivors = NULL;
@@ -156,6 +156,19 @@ rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, 
   }
   rag_ref_drop(survivors);
   rag_ref_drop(version);
+  return status;
+}
+
+rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit,
+                            rag_document **out, uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
+                            rag_error *err) {
+  rag_status status;
+  uint64_t mark;
+  unsigned waited = 0;
+  do {
+    mark = rag_kb__history_mark(kb);
+    status = documents_once(kb, at, filter, after, limit, out, out_count, out_next, out_commit, err);
+  } while (rag_kb__read_again(kb, mark, status, &waited));
   return status;
 }
 

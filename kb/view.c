@@ -8,6 +8,7 @@
 #include "kb/words_internal.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 // ---------------------------------------------------------------------------------------------- views
 
@@ -197,6 +198,16 @@ void rag_kb__history_close(rag_kb *kb, bool objects) {
 
 void rag_kb__history_open(rag_kb *kb) {
   atomic_fetch_add(&kb->history, UINT64_C(0xFFFF)); // one closing fewer, one ending more
+}
+
+#define READ_AGAIN_MS_MAX 2000u
+
+bool rag_kb__read_again(rag_kb *kb, uint64_t mark, rag_status status, unsigned *waited) {
+  if (status != RAG_NOT_FOUND && status != RAG_DATA_LOSS) return false;
+  if (rag_kb__history_unchanged(kb, mark) || *waited >= READ_AGAIN_MS_MAX) return false;
+  nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  ++*waited;
+  return true;
 }
 
 // ---------------------------------------------------------------------------------------------- materialising

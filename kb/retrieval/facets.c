@@ -34,7 +34,7 @@ static rag_status count_fields(rag_kb *kb, const rag_facet_query *query, const r
   return status;
 }
 
-rag_status rag_kb_facets(rag_kb *kb, const rag_facet_query *query, rag_facet_result *out, rag_error *err) {
+static rag_status facets_once(rag_kb *kb, const rag_facet_query *query, rag_facet_result *out, rag_error *err) {
   uint64_t start_ns = rag_clock_monotonic_ns();
   rag_facet_result result = {.facet_count = query->field_count};
   rag_version *version = NULL;
@@ -64,5 +64,16 @@ out:
   rag_facet_result_free(&result);
   rag_ref_drop(survivors);
   rag_ref_drop(version);
+  return status;
+}
+
+rag_status rag_kb_facets(rag_kb *kb, const rag_facet_query *query, rag_facet_result *out, rag_error *err) {
+  rag_status status;
+  uint64_t mark;
+  unsigned waited = 0;
+  do {
+    mark = rag_kb__history_mark(kb);
+    status = facets_once(kb, query, out, err);
+  } while (rag_kb__read_again(kb, mark, status, &waited));
   return status;
 }

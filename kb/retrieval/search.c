@@ -401,17 +401,13 @@ out:
   return status;
 }
 
-// A version that was pinned before a purge names documents whose rows the purge has removed: such a search begins again,
-// at the version that the purge publishes, which it waits for. The same for a gc that dropped the version: the second
-// look then says so.
-#define RETRY_MS_MAX 2000u
-
 rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err) {
-  for (unsigned waited = 0;; waited++) {
-    uint64_t mark = rag_kb__history_mark(kb);
-    rag_status status = search_once(kb, search, out, err);
-    if (status != RAG_NOT_FOUND && status != RAG_DATA_LOSS) return status;
-    if (rag_kb__history_unchanged(kb, mark) || waited >= RETRY_MS_MAX) return status;
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-  }
+  rag_status status;
+  uint64_t mark;
+  unsigned waited = 0;
+  do {
+    mark = rag_kb__history_mark(kb);
+    status = search_once(kb, search, out, err);
+  } while (rag_kb__read_again(kb, mark, status, &waited));
+  return status;
 }

@@ -22,9 +22,9 @@
 
 typedef struct corpus corpus;
 
-// path NULL: `count` made-up documents: 20 to 100 words (60 in the mean) of a Zipf-Mandelbrot vocabulary of 250,000, and
-// metadata {"category", "views", "public"} whose shares are known: category c500 50%, c100 10%, c10 1%, c1 0.1%, one of
-// a thousand topics otherwise; views uniform in [0, 1,000,000).
+// path NULL: `count` made-up documents: 20 to 100 words (60 in the mean) of a Zipf-Mandelbrot vocabulary of 250,000,
+// and metadata {"category", "views", "public"} whose shares are known: category c500 50%, c100 10%, c10 1%, c1 0.1%, one
+// of a thousand topics otherwise; views uniform in [0, 1,000,000).
 corpus *corpus_open(const char *path, uint32_t count);
 void corpus_close(corpus *c);
 // The next at most `count` documents, valid until the next call; 0 at the end.

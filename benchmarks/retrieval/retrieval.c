@@ -3,14 +3,15 @@
 // Usage: bench_retrieval load DIR MODEL FILE|COUNT   makes a store in DIR with one knowledge base "b": the documents of
 //                                                    a file (one JSON document a line), or COUNT made-up ones
 //        bench_retrieval measure DIR [option value]... > results/NAME.json
-//          --queries N (101)  --rounds N (3)  --hybrid 0|1 (1)  --filters 0|1 (0)  --commits N (201)  --large-commits N (20)
+//          --queries N (101)  --rounds N (3)  --hybrid 0|1 (1)  --filters 0|1 (0)  --commits N (201)
+//          --large-commits N (20)
 //
-// `load` prints documents per second of commits of 1,000, and where the time went. `measure` opens that store and prints:
+// `load` prints documents per second of commits of 1,000, and where the time went. `measure` opens the store, prints:
 //   open     what reading the knowledge base into memory takes, as its log line splits it
 //   hybrid   lexical, vector and hybrid searches in turn, k = 10 and 100; also both sides as deep as hybrid asks them
 //   filters  filtered hybrid searches: a filter seen for the first time, then again
 //   commits  durable commits of 10 documents of about 1 KB, the first search by words after each, commits of 1,000
-// Each search is timed by the wall and by the processor time of its thread: on a busy machine the latter is the steadier.
+// Each search is timed by the wall and by its thread's processor time: on a busy machine the latter is the steadier.
 //
 // Where a commit spends its time: the linker (--wrap) leads six calls by way of the timers below. They run in the
 // caller's thread; nothing else is added to the product.

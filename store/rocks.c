@@ -340,9 +340,10 @@ static rag_status lock_store(const char *dir, int *out, rag_error *err) {
   fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) status = rag_os_fail(err, "open", path.data, errno);
   else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
-    status = errno == EWOULDBLOCK ? rag_fail_field(err, RAG_FAILED_PRECONDITION, "locked",
-                                                   "the store is open in another process; stop that one, or talk to it")
-                                  : rag_os_fail(err, "lock", path.data, errno);
+    status = errno == EWOULDBLOCK
+                 ? rag_fail_field(err, RAG_FAILED_PRECONDITION, "locked",
+                                  "the store in %s is open in another process; stop that one, or talk to it", dir)
+                 : rag_os_fail(err, "lock", path.data, errno);
   if (status == RAG_OK) *out = fd;
   else if (fd >= 0) close(fd);
 out:

@@ -89,7 +89,7 @@ END
 # What may differ: times, durations, sizes, and where the data lies.
 scrub() {
   sed -E -e 's/"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"/"TIME"/g' \
-    -e 's/"([a-z]+_us|uptime_seconds|disk_bytes|disk_free_bytes|commits|commit_groups|vector_bytes|eta_seconds)":[0-9.a-z]+/"\1":0/g' \
+    -e 's/"([a-z]+_us|uptime_seconds|disk_bytes|disk_free_bytes|commits|commit_groups|(vector|word|field)_bytes|eta_seconds)":[0-9.a-z]+/"\1":0/g' \
     -e 's/"data_dir":"[^"]*"/"data_dir":"DIR"/' -e 's/"(started_at|finished_at)":null/"\1":"TIME"/g'
 }
 

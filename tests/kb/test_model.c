@@ -1,11 +1,20 @@
-// Goal: whatever the order of puts, deletions, prunes, patches, branches, merges, rollbacks, tags, deletions of branches,
-// tags and whole kbs, and restarts: every version of every kb reads as a naive model says it must.
+// Goal: whatever the order of puts, deletions, prunes, deletions by filter, patches, branches, merges, rollbacks, tags,
+// deletions of branches, tags and whole kbs, gc, purges, and restarts: every version of every kb that is kept reads as a
+// naive model says it must, and the others are gone.
 // Method: random steps over few ids, few texts and three kbs with different chunkings. The model keeps each commit as a
 // full copy of the documents, finds merge bases by marking all ancestors, and searches by scoring everything. After each
-// step, random reads at random refs are compared: listing in pages, get, diff, log, commit, exact search with offset.
-// The seed is printed; RAGD_TEST_SEED repeats one, RAGD_TEST_SECONDS goes on with new seeds for so long.
+// step, random reads at random refs are compared: listing in pages and under filters (rag_filter_match is the oracle),
+// get, diff, log, commit, exact search with offset and filter, search for a word. (test_hybrid.c has the rest of search.)
+// A step's choices follow from (seed, its number, the state before it), so steps can be left out: a seed that fails is
+// shrunk by leaving out more and more of them (delta debugging), each try in a process of its own.
+// The seed is printed; RAGD_TEST_SEED repeats one, with RAGD_TEST_STEPS=3,17 those steps alone; RAGD_TEST_SECONDS goes on
+// with new seeds for so long.
 #include "kb_test.h"
 
+#include "base/json.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
 #include <time.h>
 
 enum {
@@ -17,7 +26,9 @@ enum {
   BRANCHES = 4,
   TAGS = 3,
   STEPS = 250,
-  COMMITS_MAX = STEPS * 2
+  COMMITS_MAX = STEPS * 2,
+  FILTERS = 5,
+  SHRINK_TRIES_MAX = 400
 };
 enum { CHUNKS_MAX = 16, DIMENSION_MAX = 64 };
 
@@ -28,6 +39,7 @@ typedef struct doc { // text 0: not there
 typedef struct commit {
   uint32_t parents[2];
   doc docs[IDS];
+  bool dropped; // by gc
 } commit;
 
 typedef struct model {
@@ -46,6 +58,12 @@ typedef struct cut_text { // a text as a kb chunks and embeds it
   uint32_t count;
 } cut_text;
 
+static bool alone;         // in a process of its own: a failure ends it
+static bool verbose;       // names each step
+static bool forgets_purge; // the model has a defect, for the test of the shrinking
+static rag_arena *filter_arena;
+static const rag_filter *filters[FILTERS]; // 0: none
+static rag_json_parser *parser;
 static uint64_t seed, random_state;
 static unsigned step;
 static char texts[TEXTS][512]; // 0: not used
@@ -57,6 +75,11 @@ static model models[KBS];
   do {                                                                                                                 \
     if (!(cond)) {                                                                                                     \
       print_error("RAGD_TEST_SEED=%llu step %u: %s: ", (unsigned long long)seed, step, #cond);                         \
+      if (alone) {                                                                                                     \
+        print_error(__VA_ARGS__);                                                                                      \
+        print_error("\n");                                                                                             \
+        _exit(1);                                                                                                      \
+      }                                                                                                                \
       fail_msg(__VA_ARGS__);                                                                                           \
     }                                                                                                                  \
   } while (0)
@@ -78,6 +101,20 @@ static const char *const sources[SOURCES] = {"", "source:one", "source:two"};
 static const char *const branch_names[BRANCHES] = {"main", "b1", "b-two", "c3.x"};
 static const char *const tag_names[TAGS] = {"t0", "v1.0", "tag-3"};
 static const char *const ids[IDS] = {"a", "b", "document/three", "d d", "\xc3\xa9", "f", "aa", "a\nb", "9"};
+
+static const char *const filter_texts[FILTERS] = {
+    NULL, "{\"must\":[{\"key\":\"m\",\"match\":{\"value\":1}}]}",
+    "{\"must_not\":[{\"key\":\"m\",\"match\":{\"value\":1}}]}",
+    "{\"should\":[{\"has_id\":[\"a\",\"aa\",\"f\"]},{\"key\":\"m.n\",\"range\":{\"gte\":3}}]}",
+    "{\"must\":[{\"is_empty\":{\"key\":\"m\"}}]}"};
+
+static bool passes(const rag_filter *filter, uint32_t id, doc d) {
+  rag_error err = {0};
+  bool pass = true;
+  if (d.text == 0) return false;
+  if (filter != NULL) DO(rag_filter_match(filter, S(ids[id]), S(metas[d.meta]), parser, &pass, &err));
+  return pass;
+}
 
 static doc doc_pick(void) {
   return (doc){(uint8_t)(1 + pick(TEXTS - 1)), (uint8_t)pick(METAS), (uint8_t)pick(SOURCES)};
@@ -164,7 +201,8 @@ static uint32_t ref_pick(const model *m, char ref[64]) { // its commit
     snprintf(ref, 64, "%s", tag_names[t]);
     at = m->tag[t];
   } else if (kind == 1) {
-    at = 1 + pick(m->commits);
+    do at = 1 + pick(m->commits);
+    while (m->commit[at].dropped);
     snprintf(ref, 64, "c%u", at);
   } else {
     uint32_t b = branch_pick(m);
@@ -173,7 +211,8 @@ static uint32_t ref_pick(const model *m, char ref[64]) { // its commit
   }
   if (ref[0] != '\0' && pick(3) == 0) {
     uint32_t back = 0, want = pick(6);
-    for (; back < want && m->commit[at].parents[0] != 0; back++) at = m->commit[at].parents[0];
+    for (; back < want && m->commit[at].parents[0] != 0 && !m->commit[m->commit[at].parents[0]].dropped; back++)
+      at = m->commit[at].parents[0];
     size_t used = strlen(ref);
     snprintf(ref + used, 64 - used, "~%u", back);
   }
@@ -183,7 +222,7 @@ static uint32_t ref_pick(const model *m, char ref[64]) { // its commit
 static commit *commit_new(model *m, uint32_t branch, uint32_t other_parent) {
   commit *next = &m->commit[++m->commits];
   CHECK(m->commits < COMMITS_MAX, "too many commits");
-  *next = m->commit[m->branch[branch]];
+  *next = m->commit[m->branch[branch]]; // a head is never dropped
   next->parents[0] = m->branch[branch];
   next->parents[1] = other_parent;
   m->branch[branch] = m->commits;
@@ -269,8 +308,8 @@ static uint32_t base_of(const model *m, uint32_t a, uint32_t b) {
   memset(marks, 0, sizeof marks);
   marks[a] |= 1;
   marks[b] |= 2;
-  for (uint32_t c = m->commits; c > 0; c--) { // parents have smaller numbers
-    if (marks[c] == 3) return c;
+  for (uint32_t c = m->commits; c > 0; c--) {             // parents have smaller numbers
+    if (marks[c] == 3 && !m->commit[c].dropped) return c; // gc keeps who descends from whom
     for (int p = 0; p < 2; p++) marks[m->commit[c].parents[p]] |= marks[c];
   }
   return 0;
@@ -304,6 +343,11 @@ static void merge_step(model *m) {
   rag_write write = {0};
   rag_strings named = {0};
   rag_status status = rag_kb_merge(m->kb, &write, S(ref), S(branch_names[b]), strategy, &r, &named, &err);
+  if (base == 0) { // gc has dropped what they had in common
+    CHECK(status == RAG_FAILED_PRECONDITION || status == RAG_NOT_FOUND, "a merge without a base: %s", err.message);
+    rag_strings_free(&named);
+    return;
+  }
   if (base != from && conflicts > 0) {
     CHECK(status == RAG_ABORTED, "%u conflicts, but: %s %s", conflicts, rag_status_name(status), err.message);
     CHECK(named.count == conflicts, "%zu conflicts instead of %u", named.count, conflicts);
@@ -341,6 +385,77 @@ static void rollback_step(model *m) {
     memcpy(commit_new(m, b, 0)->docs, docs, sizeof docs);
   }
   CHECK(r.commit == m->branch[b], "c%u instead of c%u", (unsigned)r.commit, m->branch[b]);
+}
+
+static void filter_step(model *m) {
+  rag_error err = {0};
+  uint32_t b = branch_pick(m);
+  const rag_filter *filter = filters[1 + pick(FILTERS - 1)];
+  rag_put put = {.delete_filter = filter};
+  rag_write write = {.branch = S(branch_names[b])};
+  rag_write_result r = {0};
+  doc next[IDS];
+  uint64_t removed = 0;
+  memcpy(next, m->commit[m->branch[b]].docs, sizeof next);
+  for (uint32_t id = 0; id < IDS; id++) {
+    if (!passes(filter, id, next[id])) continue;
+    next[id] = (doc){0};
+    removed++;
+  }
+  DO(rag_kb_put(m->kb, &write, &put, &r, NULL, &err));
+  CHECK(r.removed == removed && r.committed == (removed > 0), "a deletion by filter took %u instead of %u",
+        (unsigned)r.removed, (unsigned)removed);
+  if (r.committed) memcpy(commit_new(m, b, 0)->docs, next, sizeof next);
+}
+
+// Of all that is stored: heads, tags, the newest of each branch, and what two branches have in common.
+static void model_gc(model *m, uint32_t keep_commits) {
+  static bool kept[COMMITS_MAX];
+  memset(kept, 0, sizeof kept);
+  for (uint32_t t = 0; t < TAGS; t++) kept[m->tag[t]] = true;
+  for (uint32_t b = 0; b < BRANCHES; b++) {
+    uint32_t at = m->branch[b];
+    for (uint32_t left = keep_commits; at != 0 && left > 0 && !m->commit[at].dropped; left--) {
+      kept[at] = true;
+      at = m->commit[at].parents[0];
+    }
+    for (uint32_t c = 0; m->branch[b] != 0 && c < b; c++)
+      if (m->branch[c] != 0) kept[base_of(m, m->branch[b], m->branch[c])] = true;
+  }
+  for (uint32_t c = 1; c <= m->commits; c++) m->commit[c].dropped |= !kept[c];
+}
+
+static void reopen(kb_fixture *f);
+
+static void gc_step(kb_fixture *f, model *m) {
+  rag_error err = {0};
+  rag_gc_options options = {.keep_commits = 1 + pick(12)};
+  uint64_t job;
+  DO(rag_kb_gc(m->kb, &options, &job, &err));
+  if (pick(2)) reopen(f);
+  (void)kb_test_job(f, job);
+  model_gc(m, options.keep_commits);
+  for (uint32_t c = 1; c <= m->commits; c++) {
+    char ref[16];
+    rag_version *version = NULL;
+    snprintf(ref, sizeof ref, "c%u", c);
+    rag_status status = rag_kb_resolve(m->kb, S(ref), &version, &err);
+    rag_ref_drop(version);
+    CHECK(status == (m->commit[c].dropped ? RAG_NOT_FOUND : RAG_OK), "c%u after a gc that keeps %u: %s", c,
+          options.keep_commits, rag_status_name(status));
+  }
+}
+
+static void purge_step(kb_fixture *f, model *m) {
+  rag_error err = {0};
+  uint32_t which[2] = {pick(IDS), pick(IDS)}, count = which[0] != which[1] ? 1 + pick(2) : 1;
+  rag_slice purged[2] = {S(ids[which[0]]), S(ids[which[1]])};
+  uint64_t job;
+  DO(rag_kb_purge(m->kb, purged, count, &job, &err));
+  for (uint32_t i = 0; i < count && !forgets_purge; i++)
+    for (uint32_t c = 1; c <= m->commits; c++) m->commit[c].docs[which[i]] = (doc){0};
+  if (pick(3) == 0) reopen(f); // or later, with another job
+  if (pick(2)) (void)kb_test_job(f, job);
 }
 
 static void ref_step(model *m) {
@@ -385,207 +500,135 @@ static void recreate_step(kb_fixture *f, model *m) {
 
 // ---------------------------------------------------------------------------------------------- reads
 
-static uint32_t id_number(rag_slice id) {
-  for (uint32_t i = 0; i < IDS; i++)
-    if (rag_slice_equal(id, S(ids[i]))) return i;
-  CHECK(false, "id '%.*s'", (int)id.size, id.data);
-  return 0;
-}
+#include "model_reads.h"
 
-static void check_document(const rag_document *document, doc want) {
-  CHECK(want.text != 0, "'%.*s' should not be there", (int)document->id.size, document->id.data);
-  CHECK(rag_slice_equal(document->text, S(texts[want.text])), "text of '%.*s'", (int)document->id.size,
-        document->id.data);
-  CHECK(rag_slice_equal(document->metadata, S(metas[want.meta])), "metadata of '%.*s'", (int)document->id.size,
-        document->id.data);
-  CHECK(rag_slice_equal(document->source_uri, S(sources[want.source])), "source of '%.*s'", (int)document->id.size,
-        document->id.data);
-}
+// ---------------------------------------------------------------------------------------------- one history
 
-// first_chunk: by id, for the order of ties in a search.
-static void check_listing(model *m, const char *ref, uint32_t at, uint32_t first_chunk[IDS]) {
-  rag_error err = {0};
-  const doc *want = m->commit[at].docs;
-  uint32_t after = 0, seen = 0, expected = 0, page = 1 + pick(IDS + 1);
-  do {
-    rag_document *documents = NULL;
-    uint32_t count = 0;
-    uint64_t answered = 0;
-    DO(rag_kb_documents(m->kb, S(ref), NULL, after, page, &documents, &count, &after, &answered, &err));
-    CHECK(answered == at, "listing %s: c%u instead of c%u", ref, (unsigned)answered, at);
-    for (uint32_t i = 0; i < count; i++, seen++) {
-      uint32_t id = id_number(documents[i].id);
-      check_document(&documents[i], want[id]);
-      first_chunk[id] = documents[i].first_chunk;
-      rag_document_free(&documents[i]);
-    }
-    rag_free(documents);
-  } while (after != 0);
-  for (uint32_t id = 0; id < IDS; id++) expected += want[id].text != 0;
-  CHECK(seen == expected, "listing %s: %u documents instead of %u", ref, seen, expected);
-}
-
-static void check_get(model *m, const char *ref, uint32_t at) {
-  rag_error err = {0};
-  uint32_t id = pick(IDS);
-  rag_document document = {0};
-  rag_status status = rag_kb_document_get(m->kb, S(ref), S(ids[id]), &document, &err);
-  if (m->commit[at].docs[id].text == 0) {
-    CHECK(status == RAG_NOT_FOUND, "'%s' at %s", ids[id], ref);
-    return;
+static void one_step(kb_fixture *f) {
+  static const char *const names[] = {"put",   "delete by filter", "patch",   "merge", "rollback", "ref", "gc",
+                                      "purge", "reopen",           "recreate"};
+  // In parts of a hundred, in the order of the names.
+  static const uint8_t below[] = {42, 45, 56, 69, 77, 91, 94, 97, 99, 100};
+  uint32_t k = pick(8) ? 0 : pick(KBS), dice = pick(100), kind = 0;
+  model *m = &models[k];
+  while (dice >= below[kind]) kind++;
+  if (verbose) print_message("  step %u: kb%u %s\n", step, k, names[kind]);
+  switch (kind) {
+  case 0:
+    put_step(m);
+    break;
+  case 1:
+    filter_step(m);
+    break;
+  case 2:
+    patch_step(m);
+    break;
+  case 3:
+    merge_step(m);
+    break;
+  case 4:
+    rollback_step(m);
+    break;
+  case 5:
+    ref_step(m);
+    break;
+  case 6:
+    gc_step(f, m);
+    break;
+  case 7:
+    purge_step(f, m);
+    break;
+  case 8:
+    reopen(f);
+    break;
+  default:
+    recreate_step(f, &models[1 + pick(KBS - 1)]);
   }
-  DO(status);
-  check_document(&document, m->commit[at].docs[id]);
-  rag_document_free(&document);
+  check(m);
+  if (pick(4) == 0) check(&models[pick(KBS)]);
 }
 
-static void check_diff(model *m, const char *ref, uint32_t at) {
-  rag_error err = {0};
-  char other[64];
-  uint32_t to = ref_pick(m, other);
-  rag_diff diff = {0};
-  bool listed[IDS] = {false};
-  DO(rag_kb_diff(m->kb, S(ref), S(other), &diff, &err));
-  for (size_t i = 0; i < diff.count; i++) {
-    const rag_diff_entry *e = &diff.entries[i];
-    uint32_t id = id_number(S(e->id));
-    doc a = m->commit[at].docs[id], b = m->commit[to].docs[id];
-    CHECK(!listed[id], "'%s' twice", e->id);
-    listed[id] = true;
-    CHECK(e->change == (a.text == 0   ? RAG_CHANGE_ADDED
-                        : b.text == 0 ? RAG_CHANGE_REMOVED
-                                      : RAG_CHANGE_CHANGED) &&
-              (a.text | b.text) != 0,
-          "'%s' from %s to %s: change %d", e->id, ref, other, e->change);
-    CHECK(e->text_changed || a.text == b.text, "'%s' from %s to %s: the text has changed", e->id, ref, other);
+// In a process and a directory of its own, so that nothing of one history is in another. True: all was as the model says.
+static bool run_steps(const uint16_t *steps, uint32_t count, bool quiet) {
+  kb_fixture *f = NULL;
+  fflush(NULL);
+  pid_t child = fork();
+  assert_true(child >= 0);
+  if (child != 0) {
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
   }
-  for (uint32_t id = 0; id < IDS; id++)
-    CHECK(listed[id] || doc_equal(m->commit[at].docs[id], m->commit[to].docs[id]), "'%s' from %s to %s is not listed",
-          ids[id], ref, other);
-  rag_diff_free(&diff);
-}
-
-static void check_log(model *m, const char *ref, uint32_t at) {
-  rag_error err = {0};
-  uint64_t below = 0;
-  uint32_t page = 1 + pick(50), next = at;
-  do {
-    rag_commit_info *items = NULL;
-    uint32_t count = 0;
-    DO(rag_kb_log(m->kb, S(ref), below, page, &items, &count, &below, &err));
-    for (uint32_t i = 0; i < count; i++) {
-      const commit *want = &m->commit[next];
-      CHECK(items[i].id == next, "log of %s: c%u instead of c%u", ref, (unsigned)items[i].id, next);
-      CHECK(items[i].parents[0] == want->parents[0] && items[i].parents[1] == want->parents[1], "parents of c%u", next);
-      uint32_t documents = 0;
-      for (uint32_t id = 0; id < IDS; id++) documents += want->docs[id].text != 0;
-      CHECK(items[i].documents == documents, "documents of c%u", next);
-      next = want->parents[0];
-      rag_commit_info_free(&items[i]);
-    }
-    rag_free(items);
-  } while (below != 0);
-  CHECK(next == 0, "log of %s ends before c%u", ref, next);
-}
-
-typedef struct oracle_hit {
-  uint32_t id, chunk, ordinal;
-  float score;
-} oracle_hit;
-
-static int compare_hits(const void *a, const void *b) {
-  const oracle_hit *x = a, *y = b;
-  if (x->score != y->score) return x->score > y->score ? -1 : 1;
-  return x->ordinal < y->ordinal ? -1 : x->ordinal > y->ordinal;
-}
-
-static void check_search(model *m, const char *ref, uint32_t at, const uint32_t first_chunk[IDS]) {
-  rag_error err = {0};
-  size_t k = (size_t)(m - models);
-  uint32_t dimension = rag_embedder_dimension(embedders[k]), count = 0;
-  const char *query = texts[1 + pick(TEXTS - 1)];
-  float vector[DIMENSION_MAX];
-  oracle_hit want[IDS * CHUNKS_MAX];
-  rag_slice query_slice = rag_slice_of(query, strlen(query) / (1 + pick(3)));
-  if (query_slice.size == 0) return;
-  DO(rag_embedder_embed(embedders[k], RAG_EMBED_QUERY, &query_slice, 1, vector, &err));
-  for (uint32_t id = 0; id < IDS; id++) {
-    const cut_text *cut = &cuts[k][m->commit[at].docs[id].text];
-    for (uint32_t c = 0; m->commit[at].docs[id].text != 0 && c < cut->count; c++)
-      want[count++] = (oracle_hit){id, c, first_chunk[id] + c,
-                                   rag_vector_score(vector, cut->vectors[c], dimension, RAG_METRIC_COSINE)};
-  }
-  qsort(want, count, sizeof *want, compare_hits);
-  rag_search search = {.mode = RAG_SEARCH_VECTOR,
-                       .query = query_slice,
-                       .k = 1 + pick(20),
-                       .offset = pick(3) ? 0 : pick(10),
-                       .at = S(ref),
-                       .exact = true,
-                       .want_text = true,
-                       .want_metadata = true};
-  rag_search_result result = {0};
-  DO(rag_kb_search(m->kb, &search, &result, &err));
-  uint32_t left = count > search.offset ? count - search.offset : 0;
-  CHECK(result.commit == at, "search at %s: c%u", ref, (unsigned)result.commit);
-  CHECK(result.count == RAG_MIN(left, search.k), "search at %s: %u hits instead of %u", ref, result.count,
-        RAG_MIN(left, search.k));
-  for (uint32_t i = 0; i < result.count; i++) {
-    const rag_hit *hit = &result.hits[i];
-    const oracle_hit *w = &want[search.offset + i];
-    doc d = m->commit[at].docs[w->id];
-    rag_span span = cuts[k][d.text].spans[w->chunk];
-    CHECK(rag_slice_equal(hit->document_id, S(ids[w->id])) && hit->chunk == w->ordinal,
-          "hit %u at %s: chunk %u of '%.*s'", i, ref, hit->chunk, (int)hit->document_id.size, hit->document_id.data);
-    CHECK(hit->score == w->score && hit->start == span.start && hit->end == span.end, "hit %u at %s", i, ref);
-    CHECK(rag_slice_equal(hit->text, rag_slice_of(texts[d.text] + span.start, span.end - span.start)), "hit text");
-    CHECK(rag_slice_equal(hit->metadata, S(metas[d.meta])), "hit metadata at %s: %.*s", ref, (int)hit->metadata.size,
-          hit->metadata.data);
-    CHECK(rag_slice_equal(hit->source_uri, S(sources[d.source])), "hit source at %s", ref);
-  }
-  rag_search_result_free(&result);
-}
-
-static void check(model *m) {
-  char ref[64];
-  uint32_t first_chunk[IDS] = {0};
-  uint32_t at = ref_pick(m, ref);
-  check_listing(m, ref, at, first_chunk);
-  check_get(m, ref, at);
-  check_diff(m, ref, at);
-  if (pick(4) == 0) check_log(m, ref, at);
-  check_search(m, ref, at, first_chunk);
-}
-
-// ---------------------------------------------------------------------------------------------- runs
-
-static void run_seed(kb_fixture *f) {
-  print_message("RAGD_TEST_SEED=%llu\n", (unsigned long long)seed);
+  alone = true;
+  int nowhere = quiet ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
+  if (nowhere >= 0 && (dup2(nowhere, 1) < 0 || dup2(nowhere, 2) < 0)) _exit(2);
   random_state = seed * UINT64_C(0x9E3779B97F4A7C15) | 1;
+  if (kb_test_setup((void **)&f) != 0) _exit(2);
   for (uint32_t k = 0; k < KBS; k++) kb_make(f, &models[k]);
-  for (step = 1; step <= STEPS; step++) {
-    model *m = &models[pick(8) ? 0 : pick(KBS)];
-    uint32_t dice = pick(100);
-    if (dice < 45) put_step(m);
-    else if (dice < 57) patch_step(m);
-    else if (dice < 72) merge_step(m);
-    else if (dice < 80) rollback_step(m);
-    else if (dice < 96) ref_step(m);
-    else if (dice < 99) reopen(f);
-    else recreate_step(f, &models[1 + pick(KBS - 1)]);
-    check(m);
-    if (pick(4) == 0) check(&models[pick(KBS)]);
+  for (uint32_t i = 0; i < count; i++) {
+    step = steps[i];
+    random_state = (seed ^ (uint64_t)step << 40) * UINT64_C(0x9E3779B97F4A7C15) | 1;
+    for (int warm = 0; warm < 4; warm++) (void)pick(2); // neighbours' first numbers are alike
+    one_step(f);
   }
   for (uint32_t k = 0; k < KBS; k++) rag_ref_drop(models[k].kb);
+  if (kb_test_teardown((void **)&f) != 0) _exit(2);
+  exit(0); // not _exit: leaks are looked for there
 }
 
-static void random_histories(void **state) {
-  kb_fixture *f = *state;
-  const char *given = getenv("RAGD_TEST_SEED"), *seconds = getenv("RAGD_TEST_SECONDS");
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  uint64_t first = given ? strtoull(given, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-  uint64_t end_ns = rag_clock_monotonic_ns() + (seconds ? strtoull(seconds, NULL, 10) : 0) * UINT64_C(1000000000);
+// ---------------------------------------------------------------------------------------------- shrinking
+
+// Leaves steps out while it still fails: halves, quarters, ... single ones, until none can go (Zeller's ddmin, without
+// its tests of the parts alone). Returns how many are left.
+static uint32_t shrink(uint16_t *steps, uint32_t count) {
+  uint32_t tries = 0;
+  for (uint32_t size = RAG_MAX(count / 2, 1u);;) {
+    bool removed = false;
+    for (uint32_t at = 0; at < count && tries < SHRINK_TRIES_MAX;) {
+      uint16_t rest[STEPS];
+      uint32_t cut = RAG_MIN(size, count - at), left = count - cut;
+      memcpy(rest, steps, at * sizeof *steps);
+      memcpy(rest + at, steps + at + cut, (left - at) * sizeof *steps);
+      tries++;
+      if (run_steps(rest, left, true)) {
+        at += cut;
+        continue;
+      }
+      memcpy(steps, rest, left * sizeof *steps);
+      count = left;
+      removed = true;
+    }
+    if (tries >= SHRINK_TRIES_MAX || (size == 1 && !removed)) return count;
+    size = RAG_MAX(size / 2, 1u);
+  }
+}
+
+static void print_script(const uint16_t *steps, uint32_t count) {
+  print_message("%u steps are enough: RAGD_TEST_SEED=%llu RAGD_TEST_STEPS=", count, (unsigned long long)seed);
+  for (uint32_t i = 0; i < count; i++) print_message("%s%u", i ? "," : "", steps[i]);
+  print_message("\n");
+}
+
+static uint32_t all_steps(uint16_t steps[STEPS]) {
+  const char *given = getenv("RAGD_TEST_STEPS");
+  uint32_t count = 0;
+  if (given == NULL || given[0] == '\0') {
+    for (; count < STEPS; count++) steps[count] = (uint16_t)(count + 1);
+    return count;
+  }
+  for (char *at = NULL; count < STEPS && *given != '\0'; given = *at == ',' ? at + 1 : at) {
+    steps[count++] = (uint16_t)strtoul(given, &at, 10);
+    if (at == given) fail_msg("RAGD_TEST_STEPS is no list of numbers");
+  }
+  verbose = true;
+  return count;
+}
+
+// ---------------------------------------------------------------------------------------------- tests
+
+static int setup(void **state) {
+  rag_error err = {0};
+  RAG_UNUSED(state);
   static const rag_chunking chunkings[KBS] = {
       {RAG_CHUNK_STRUCTURE, 16, 0}, {RAG_CHUNK_FIXED, 16, 5}, {RAG_CHUNK_WHOLE, 16, 0}};
   for (uint32_t k = 0; k < KBS; k++) {
@@ -594,23 +637,67 @@ static void random_histories(void **state) {
     models[k].commit = calloc(COMMITS_MAX, sizeof *models[k].commit);
     assert_non_null(models[k].commit);
   }
+  filter_arena = rag_arena_create(0);
+  parser = rag_json_parser_create();
+  assert_true(filter_arena != NULL && parser != NULL);
+  for (uint32_t i = 1; i < FILTERS; i++) OK(rag_filter_parse(S(filter_texts[i]), filter_arena, &filters[i], &err));
   make_texts();
-  for (seed = first; seed < first + 5 || rag_clock_monotonic_ns() < end_ns; seed++) {
-    run_seed(f);
-    if (given && !seconds) break;
-    kb_test_close(f); // each seed starts from nothing
-    rag_error err = {0};
-    OK(rag_os_remove_tree(f->dir, &err));
-    OK(rag_os_make_dirs(f->dir, &err));
-    kb_test_open(f);
-  }
+  return 0;
+}
+
+static int teardown(void **state) {
+  RAG_UNUSED(state);
   for (uint32_t k = 0; k < KBS; k++) {
     free(models[k].commit);
     rag_ref_drop(embedders[k]);
   }
+  rag_json_parser_destroy(parser);
+  rag_arena_destroy(filter_arena);
+  return 0;
+}
+
+static void random_histories(void **state) {
+  RAG_UNUSED(state);
+  const char *given = getenv("RAGD_TEST_SEED"), *seconds = getenv("RAGD_TEST_SECONDS");
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  uint64_t first = given ? strtoull(given, NULL, 10) : (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+  uint64_t end_ns = rag_clock_monotonic_ns() + (seconds ? strtoull(seconds, NULL, 10) : 0) * UINT64_C(1000000000);
+  for (seed = first; seed < first + 5 || rag_clock_monotonic_ns() < end_ns; seed++) {
+    uint16_t steps[STEPS];
+    uint32_t count = all_steps(steps);
+    print_message("RAGD_TEST_SEED=%llu\n", (unsigned long long)seed);
+    if (!run_steps(steps, count, false)) {
+      count = shrink(steps, count);
+      verbose = true;
+      (void)run_steps(steps, count, false);
+      print_script(steps, count);
+      fail_msg("a history differs from the model's");
+    }
+    if (given && !seconds) break;
+  }
+}
+
+// A model that forgets purges must be caught, by a script of a few steps.
+static void a_failure_shrinks(void **state) {
+  RAG_UNUSED(state);
+  uint16_t steps[STEPS];
+  uint32_t count = STEPS;
+  for (uint32_t i = 0; i < STEPS; i++) steps[i] = (uint16_t)(i + 1);
+  seed = 4711;
+  forgets_purge = true;
+  assert_false(run_steps(steps, count, true));
+  count = shrink(steps, count);
+  verbose = true;
+  assert_false(run_steps(steps, count, false));
+  print_script(steps, count);
+  assert_true(count <= 5);
+  verbose = false;
+  forgets_purge = false;
+  assert_true(run_steps(steps, count, true)); // nothing else is wrong with them
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {KB_TEST(random_histories)};
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  const struct CMUnitTest tests[] = {cmocka_unit_test(random_histories), cmocka_unit_test(a_failure_shrinks)};
+  return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -13,6 +13,8 @@ static rag_status rewrite_apply(void *ctx, rag_txn *txn, rag_error *err) {
     return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
   RAG_TRY(rag_kb__view_copy(kb->pending, &rewrite->view, err));
   rag_status status = rewrite->plan(rewrite, txn, err);
+  // A write that failed is known only now, and then nobody calls publish or abandon: nothing below may have happened.
+  if (status == RAG_OK) status = rag_txn_check(txn, err);
   if (status != RAG_OK) {
     rag_ref_drop(rewrite->view);
     rewrite->view = NULL;

@@ -201,9 +201,22 @@ typedef struct rag_kb__chunk_row {
 typedef struct rag_kb__revision_row {
   uint32_t content, first_chunk, chunk_count;
 } rag_kb__revision_row;
+// 64 revisions at a time, for filters that turn many into chunks: mostly documents are numbered one after the other and
+// their chunks with them, and a row of 12 bytes for each would be a wait for memory for each.
+typedef struct rag_kb__revision_group {
+  uint32_t first_chunk;  // of the first one
+  _Atomic bool single;   // all that are regular have one chunk each. atomic: relaxed; false is never wrong
+  _Atomic uint8_t count; // the first so many have their chunks one after the other, under 256 each; atomic: release by
+                         // the writer, acquire by searches
+  uint8_t chunks[64];    // of each of these
+} rag_kb__revision_group;
+typedef struct rag_kb__revision_block {
+  rag_kb__revision_row rows[RAG_KB__TABLE_BLOCK];
+  rag_kb__revision_group groups[RAG_KB__TABLE_BLOCK / 64];
+} rag_kb__revision_block;
 typedef struct rag_kb__tables {
-  _Atomic(rag_kb__chunk_row *) *chunks;       // directory; atomic: release on store, acquire on load
-  _Atomic(rag_kb__revision_row *) *revisions; // likewise
+  _Atomic(rag_kb__chunk_row *) *chunks;         // directory; atomic: release on store, acquire on load
+  _Atomic(rag_kb__revision_block *) *revisions; // likewise
   _Atomic(_Atomic uint32_t *) *last_revision; // by content: its newest revision (relaxed; liveness is checked after)
   size_t ends[3];                             // written under index_lock: entries of each directory that may be in use
   _Atomic uint64_t bytes;

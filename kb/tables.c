@@ -80,31 +80,56 @@ static rag_status raise_newest(rag_kb__tables *tables, uint32_t content, uint32_
   return RAG_OK;
 }
 
+// A row that was written. Where it goes on from the one before, the group has one more.
+static void group_set(rag_kb__revision_block *block, uint32_t at, rag_kb__revision_row row) {
+  rag_kb__revision_group *group = &block->groups[at / 64];
+  uint32_t place = at % 64, count = atomic_load_explicit(&group->count, memory_order_relaxed);
+  if (place < count) // a number that is given again: what follows it was never reached either
+    atomic_store_explicit(&group->count, (uint8_t)(count = place), memory_order_release);
+  // Revision 0 is none: the first group of all begins at 1 with nothing before.
+  if (at == 1 && count <= 1 && block->rows[0].content == 0) {
+    group->first_chunk = row.first_chunk;
+    group->chunks[0] = 0;
+    atomic_store_explicit(&group->single, false, memory_order_relaxed);
+    atomic_store_explicit(&group->count, (uint8_t)(count = 1), memory_order_release);
+  }
+  if (place != count || row.chunk_count > UINT8_MAX) return;
+  const rag_kb__revision_row *before = place > 0 ? &block->rows[at - 1] : NULL;
+  if (place == 0) group->first_chunk = row.first_chunk;
+  else if (before->content != 0 && before->first_chunk + before->chunk_count != row.first_chunk) return;
+  bool single = place == 0 || atomic_load_explicit(&group->single, memory_order_relaxed);
+  atomic_store_explicit(&group->single, single && row.chunk_count == 1, memory_order_relaxed);
+  group->chunks[place] = (uint8_t)row.chunk_count;
+  atomic_store_explicit(&group->count, (uint8_t)(place + 1), memory_order_release);
+}
+
 rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row row,
                                        rag_error *err) {
   size_t at = revision / RAG_KB__TABLE_BLOCK;
-  rag_kb__revision_row *block = atomic_load_explicit(&tables->revisions[at], memory_order_acquire);
+  rag_kb__revision_block *block = atomic_load_explicit(&tables->revisions[at], memory_order_acquire);
   if (block == NULL) {
-    size_t bytes = RAG_KB__TABLE_BLOCK * sizeof *block;
+    size_t bytes = sizeof *block;
     block = rag_calloc(1, bytes);
     if (block == NULL) return rag_fail_no_memory(err, bytes);
     atomic_store_explicit(&tables->revisions[at], block, memory_order_release);
     tables->ends[1] = RAG_MAX(tables->ends[1], at + 1);
     atomic_fetch_add_explicit(&tables->bytes, bytes, memory_order_relaxed);
   }
-  rag_kb__revision_row *slot = &block[revision % RAG_KB__TABLE_BLOCK];
+  rag_kb__revision_row *slot = &block->rows[revision % RAG_KB__TABLE_BLOCK];
   // A revision that comes back to life is told again while searches read it: it says what it said. What a write left that
   // failed is not reachable, and replaced when its number is given again.
-  if (slot->content != row.content || slot->first_chunk != row.first_chunk || slot->chunk_count != row.chunk_count)
+  if (slot->content != row.content || slot->first_chunk != row.first_chunk || slot->chunk_count != row.chunk_count) {
     *slot = row;
+    group_set(block, revision % RAG_KB__TABLE_BLOCK, row);
+  }
   return raise_newest(tables, row.content, revision, err);
 }
 
 bool rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row *out) {
-  const rag_kb__revision_row *block =
+  const rag_kb__revision_block *block =
       atomic_load_explicit(&tables->revisions[revision / RAG_KB__TABLE_BLOCK], memory_order_acquire);
   if (block == NULL) return false;
-  *out = block[revision % RAG_KB__TABLE_BLOCK];
+  *out = block->rows[revision % RAG_KB__TABLE_BLOCK];
   return out->content != 0;
 }
 
@@ -149,6 +174,38 @@ static bool set_chunks(chunk_blocks *b, uint32_t first, uint32_t count) {
   return true;
 }
 
+static bool or_word(chunk_blocks *b, uint32_t word, uint64_t bits) {
+  uint32_t block = word / RAG_BITMAP_BLOCK_WORDS;
+  uint64_t *words = block < b->count && b->blocks[block] ? b->blocks[block] : block_of(b, block);
+  if (words != NULL) words[word % RAG_BITMAP_BLOCK_WORDS] |= bits;
+  return words != NULL;
+}
+
+// The chunks of those of 64 revisions, from `revision` on, whose bit is set.
+static bool set_group(chunk_blocks *b, const rag_kb__revision_block *block, uint32_t revision, uint64_t bits) {
+  uint32_t at = revision % RAG_KB__TABLE_BLOCK;
+  const rag_kb__revision_group *group = &block->groups[at / 64];
+  uint32_t count = atomic_load_explicit(&group->count, memory_order_acquire);
+  uint64_t regular = count == 64 ? bits : bits & ((UINT64_C(1) << count) - 1);
+  bits &= ~regular;
+  if (regular != 0 &&
+      atomic_load_explicit(&group->single, memory_order_relaxed)) { // one chunk each: the word moves as it is
+    uint32_t shift = group->first_chunk % 64, word = group->first_chunk / 64;
+    if (!or_word(b, word, regular << shift)) return false;
+    if (shift > 0 && regular >> (64 - shift) != 0 && !or_word(b, word + 1, regular >> (64 - shift))) return false;
+    regular = 0;
+  }
+  for (uint32_t i = 0, chunk = group->first_chunk; regular != 0; i++, regular >>= 1) {
+    if ((regular & 1) && !set_chunks(b, chunk, group->chunks[i])) return false;
+    chunk += group->chunks[i];
+  }
+  for (; bits != 0; bits &= bits - 1) {
+    const rag_kb__revision_row *row = &block->rows[at + (uint32_t)__builtin_ctzll(bits)];
+    if (row->content != 0 && !set_chunks(b, row->first_chunk, row->chunk_count)) return false;
+  }
+  return true;
+}
+
 rag_status rag_kb__tables_chunks_of(const rag_kb__tables *tables, const rag_bitmap *revisions, rag_bitmap **out,
                                     rag_error *err) {
   chunk_blocks b = {0};
@@ -158,13 +215,13 @@ rag_status rag_kb__tables_chunks_of(const rag_kb__tables *tables, const rag_bitm
     uint32_t set;
     const uint64_t *words = rag_bitmap_block(revisions, block, &set);
     for (uint32_t w = 0; words != NULL && set > 0 && w < RAG_BITMAP_BLOCK_WORDS; w++) {
-      for (uint64_t left = words[w]; left != 0; left &= left - 1) {
-        rag_kb__revision_row row;
-        uint32_t revision = block * RAG_BITMAP_BLOCK_BITS + w * 64 + (uint32_t)__builtin_ctzll(left);
-        if (rag_kb__tables_revision(tables, revision, &row) && !set_chunks(&b, row.first_chunk, row.chunk_count)) {
-          status = RAG_RESOURCE_EXHAUSTED;
-          goto out;
-        }
+      uint32_t revision = block * RAG_BITMAP_BLOCK_BITS + w * 64;
+      if (words[w] == 0) continue;
+      const rag_kb__revision_block *rows =
+          atomic_load_explicit(&tables->revisions[revision / RAG_KB__TABLE_BLOCK], memory_order_acquire);
+      if (rows != NULL && !set_group(&b, rows, revision, words[w])) {
+        status = RAG_RESOURCE_EXHAUSTED;
+        goto out;
       }
     }
   }

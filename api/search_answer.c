@@ -82,6 +82,24 @@ static uint64_t us_of(uint64_t ns) {
   return ns / 1000;
 }
 
+static rag_status fusion_plan(rag_call *call, const rag_fusion *from, Ragd__V1__Fusion **out, rag_error *err) {
+  Ragd__V1__Fusion *fusion = API_NEW(call, fusion);
+  Ragd__V1__FusionWeights *weights = API_NEW(call, fusion_weights);
+  if (!fusion || !weights) return rag_fail_no_memory(err, sizeof(*fusion));
+  fusion->method = rag_api__text_str(call, from->method == RAG_FUSION_WEIGHTED ? "weighted" : "rrf");
+  if (from->method == RAG_FUSION_RRF) {
+    fusion->k_presence_case = RAGD__V1__FUSION__K_PRESENCE_K;
+    fusion->k = from->k;
+  }
+  weights->vector_presence_case = RAGD__V1__FUSION_WEIGHTS__VECTOR_PRESENCE_VECTOR;
+  weights->vector = from->vector_weight;
+  weights->lexical_presence_case = RAGD__V1__FUSION_WEIGHTS__LEXICAL_PRESENCE_LEXICAL;
+  weights->lexical = from->lexical_weight;
+  fusion->weights = weights;
+  *out = fusion;
+  return RAG_OK;
+}
+
 static rag_status lexical_plan(rag_call *call, const rag_search_plan *from, Ragd__V1__LexicalPlan **out,
                                rag_error *err) {
   Ragd__V1__LexicalPlan *plan = API_NEW(call, lexical_plan);
@@ -127,6 +145,7 @@ static rag_status plan_of(rag_call *call, const rag_search_plan *from, Ragd__V1_
   plan->chunks_matched = from->chunks_matched;
   plan->fused = from->fused;
   plan->depth = from->depth;
+  if (from->mode == RAG_SEARCH_HYBRID) RAG_TRY(fusion_plan(call, &from->fusion, &plan->fusion, err));
   plan->filter_us = us_of(from->filter_ns);
   plan->embed_us = us_of(from->embed_ns);
   plan->vector_us = us_of(from->vector_ns);

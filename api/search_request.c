@@ -88,7 +88,6 @@ static rag_status weights_of(const Ragd__V1__FusionWeights *in, rag_fusion *out,
 
 static rag_status fusion_of(const Ragd__V1__Fusion *in, rag_fusion *out, rag_error *err) {
   static const char *const names[] = {"rrf", "weighted"}; // in the order of rag_fusion_method
-  if (!in) return RAG_OK;
   size_t at = 0;
   while (at < RAG_COUNT_OF(names) && strcmp(in->method[0] ? in->method : "rrf", names[at]) != 0) at++;
   if (at == RAG_COUNT_OF(names))
@@ -149,7 +148,8 @@ rag_status rag_api__search_of(rag_call *call, const Ragd__V1__SearchRequest *in,
   RAG_TRY(include_of(in, out, err));
   RAG_TRY(group_of(in->group_by_document, &search->per_document, err));
   RAG_TRY(mmr_of(in->mmr, search, err));
-  RAG_TRY(fusion_of(in->fusion, &search->fusion, err));
+  search->fusion_by_model = in->fusion == NULL;
+  if (in->fusion) RAG_TRY(fusion_of(in->fusion, &search->fusion, err));
   RAG_TRY(check_params(in->params, err));
   if (search->timeout_ms > WAIT_MS_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "timeout_ms", "timeout_ms: at most %u", WAIT_MS_MAX);

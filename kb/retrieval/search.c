@@ -16,6 +16,24 @@ const char *rag_search_mode_name(rag_search_mode mode) {
   return (unsigned)mode < RAG_COUNT_OF(names) ? names[mode] : "?";
 }
 
+rag_fusion rag_fusion_for_model(rag_slice model) {
+  bool hash = model.size > 5 && memcmp(model.data, "hash-", 5) == 0;
+  if (!hash) return (rag_fusion){.method = RAG_FUSION_RRF};
+  return (rag_fusion){
+      .method = RAG_FUSION_WEIGHTED, .has_weights = true, .vector_weight = 0.2f, .lexical_weight = 0.8f};
+}
+
+static rag_fusion fusion_of(const rag_kb *kb, const rag_search *search) {
+  bool model = search->vector == NULL && kb->embedder != NULL; // else the vector is the caller's, of whatever kind
+  rag_fusion fusion = search->fusion;
+  if (search->fusion_by_model)
+    fusion = rag_fusion_for_model(model ? rag_slice_str(rag_embedder_name(kb->embedder)) : rag_slice_of("", 0));
+  if (!fusion.has_weights) fusion.vector_weight = fusion.lexical_weight = 1;
+  if (fusion.k == 0) fusion.k = RAG_FUSION_K_DEFAULT;
+  fusion.has_weights = true;
+  return fusion;
+}
+
 // One search, from the checked request to the ranking.
 typedef struct run {
   rag_kb *kb;
@@ -263,7 +281,7 @@ static rag_status rank(run *r, uint32_t depth, bool *more, rag_error *err) {
   r->candidates = rag_arena_alloc(r->arena, room * sizeof *r->candidates);
   if (r->candidates == NULL) return rag_fail_no_memory(err, room * sizeof *r->candidates);
   if (mode == RAG_SEARCH_HYBRID) {
-    rag_kb__fuse(vector, vector_count, lexical, lexical_count, &r->search->fusion, r->candidates, &r->count);
+    rag_kb__fuse(vector, vector_count, lexical, lexical_count, &r->plan->fusion, r->candidates, &r->count);
   } else if (mode == RAG_SEARCH_VECTOR) {
     rag_kb__rank_vector(vector, vector_count, r->candidates);
     r->count = vector_count;
@@ -378,6 +396,7 @@ static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_r
   rag_status status = RAG_OK;
   RAG_TRY(check(kb, search, err));
   RAG_TRY(choose_mode(kb, search, &result.plan, err));
+  if (result.plan.mode == RAG_SEARCH_HYBRID) result.plan.fusion = fusion_of(kb, search);
   RAG_TRY(rag_kb__load(kb, err));
   r.arena = rag_arena_create(0);
   if (r.arena == NULL) return rag_fail_no_memory(err, 0);

@@ -100,6 +100,15 @@ static void test_hybrid_is_the_default(void **state) {
   EXPECT("hits.1.scores.lexical", "<absent>");
   EXPECT("plan.fused", "4");
   EXPECT("plan.depth", "100");
+  // What suits the model of this kb, a hash model; and what was asked for.
+  EXPECT("plan.fusion.method", "weighted");
+  EXPECT("plan.fusion.weights.vector", "0.2");
+  EXPECT("plan.fusion.weights.lexical", "0.8");
+  CALL(200, "POST", DOCS "/search", "{\"query\":\"ships\",\"fusion\":{\"method\":\"rrf\"},\"include\":[\"plan\"]}");
+  EXPECT("plan.fusion.method", "rrf");
+  EXPECT("plan.fusion.k", "60");
+  EXPECT("plan.fusion.weights.vector", "1");
+  EXPECT("plan.fusion.weights.lexical", "1");
   // Without the side of the vectors the order is the words'.
   CALL(200, "POST", DOCS "/search",
        "{\"query\":\"ships manager\",\"fusion\":{\"weights\":{\"vector\":0,\"lexical\":2},\"k\":9},\"k\":1}");

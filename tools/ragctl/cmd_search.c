@@ -301,8 +301,16 @@ static void print_plan(rag_json plan) {
   }
   print_words(plan);
   plan_line("rank", ms_of(plan, "rank_us"));
-  printf("%s candidates, each side asked for %s\n", grouped(ctl_uint(plan, "fused"), a),
+  printf("%s candidates, each side asked for %s", grouped(ctl_uint(plan, "fused"), a),
          grouped(ctl_uint(plan, "depth"), b));
+  rag_json fusion, weights;
+  if (rag_json_find(plan, rag_slice_str("fusion"), &fusion) &&
+      rag_json_find(fusion, rag_slice_str("weights"), &weights)) {
+    rag_slice method = ctl_text(fusion, "method");
+    printf("; fused by %.*s, vectors %g, words %g", (int)method.size, method.data, ctl_double(weights, "vector"),
+           ctl_double(weights, "lexical"));
+  }
+  printf("\n");
   plan_line("fetch", ms_of(plan, "fetch_us"));
   printf("texts and metadata of the hits%s\n", ctl_colour.off);
 }

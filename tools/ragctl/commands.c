@@ -109,7 +109,7 @@ const ctl_command ctl_commands[] = {
       {"language", 0, "TAG", "of the query's words, as in `en` [the knowledge base's]"},
       {"per-document", 0, "N", "at most N chunks of one document"},
       {"mmr", 0, "X", "diverse hits: 0 is diversity alone, 1 relevance alone"},
-      {"fusion", 0, "METHOD", "of hybrid: rrf (by rank) or weighted (by score) [rrf]"},
+      {"fusion", 0, "METHOD", "of hybrid: rrf (by rank) or weighted (by score) [what suits the model]"},
       {"exact", 0, NULL, "score everything: equal requests give equal bits"},
       {"include", 0, "LIST", "of text, metadata, vector, scores, highlights, plan [text,metadata,scores]"},
       {"highlight", 0, NULL, "mark the words that matched; not on a terminal: **so**"},

@@ -30,30 +30,70 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 // ---------------------------------------------------------------------------------------------- order
 
+// & and |: nobody can guess which of two candidates is first, so there is no branch to guess at.
 static bool is_before(const rag_kb__candidate *a, const rag_kb__candidate *b) {
-  return a->score != b->score ? a->score > b->score : a->chunk < b->chunk;
+  return (a->score > b->score) | ((a->score == b->score) & (a->chunk < b->chunk));
 }
 
 static int by_score(const void *x, const void *y) {
   return is_before(x, y) ? -1 : is_before(y, x);
 }
 
-static int by_chunk(const void *x, const void *y) {
-  const rag_kb__candidate *a = x, *b = y;
-  if (a->chunk != b->chunk) return a->chunk < b->chunk ? -1 : 1;
-  return (int)a->has_lexical - (int)b->has_lexical; // invariant 2: the vector's side first
-}
+// Hits mostly come in this order, or in it but for a few equal scores: both are O(n) here. What takes more than
+// ORDER_MOVES moves a candidate is left to qsort.
+#define ORDER_MOVES 8u
 
-// Hits mostly come in this order.
 static void order(rag_kb__candidate *candidates, uint32_t count) {
+  size_t moves = (size_t)count * ORDER_MOVES;
   for (uint32_t i = 1; i < count; i++) {
-    if (is_before(&candidates[i - 1], &candidates[i])) continue;
+    if (!is_before(&candidates[i], &candidates[i - 1])) continue;
+    rag_kb__candidate moved = candidates[i];
+    uint32_t at = i;
+    for (; at > 0 && moves > 0 && is_before(&moved, &candidates[at - 1]); at--, moves--) {
+      candidates[at] = candidates[at - 1];
+    }
+    candidates[at] = moved;
+    if (moves > 0) continue;
     qsort(candidates, count, sizeof *candidates, by_score);
     return;
   }
+}
+
+// Two rankings as one. `b` may be the end of the room at `to`.
+static void merge(const rag_kb__candidate *a, uint32_t a_count, const rag_kb__candidate *b, uint32_t b_count,
+                  rag_kb__candidate *to) {
+  const rag_kb__candidate *a_end = a + a_count, *b_end = b + b_count;
+  while (a < a_end && b < b_end) {
+    bool second = is_before(b, a);
+    *to++ = *(second ? b : a);
+    b += second;
+    a += !second;
+  }
+  while (a < a_end) *to++ = *a++;
+  if (to == b) return;
+  while (b < b_end) *to++ = *b++;
+}
+
+// Candidates in no order as a ranking, by a merge sort of runs that are made by insertion. Returns where it is:
+// `candidates` or `spare`, which has as much room.
+#define RUN 8u // no run takes more than the moves that order() makes itself
+
+static rag_kb__candidate *merge_sort(rag_kb__candidate *candidates, uint32_t count, rag_kb__candidate *spare) {
+  for (uint32_t at = 0; at < count; at += RUN) order(candidates + at, RAG_MIN(RUN, count - at));
+  for (size_t width = RUN; width < count; width *= 2) {
+    for (size_t at = 0; at < count; at += 2 * width) {
+      size_t a = RAG_MIN(width, count - at), b = RAG_MIN(width, count - at - a);
+      merge(candidates + at, (uint32_t)a, candidates + at + a, (uint32_t)b, spare + at);
+    }
+    rag_kb__candidate *sorted = spare;
+    spare = candidates;
+    candidates = sorted;
+  }
+  return candidates;
 }
 
 void rag_kb__rank_vector(const rag_index_hit *hits, uint32_t count, rag_kb__candidate *out) {
@@ -114,20 +154,87 @@ static void score_by_words(rag_kb__candidate *ranking, uint32_t count, double we
   for (uint32_t i = 0; i < count; i++) ranking[i].score = weight * (best > 0 ? ranking[i].score / best : 1);
 }
 
-// Two entries of one chunk become one. Returns how many there are then.
-static uint32_t join(rag_kb__candidate *candidates, uint32_t count) {
-  uint32_t kept = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    rag_kb__candidate *last = kept > 0 ? &candidates[kept - 1] : NULL;
-    if (!last || last->chunk != candidates[i].chunk) {
-      candidates[kept++] = candidates[i];
-      continue;
-    }
-    last->has_lexical = true;
-    last->lexical = candidates[i].lexical;
-    last->score += candidates[i].score;
+// The place of a chunk among `count`: multiply-shift (Dietzfelbinger et al., 1997), by a random odd number, so that
+// nobody can choose chunks that meet.
+static uint32_t place(uint32_t chunk, uint64_t multiplier, uint32_t count) {
+  uint64_t hash = (chunk * multiplier) >> 32;
+  return (uint32_t)((hash * count) >> 32);
+}
+
+// What both sides have moves to the words: there has_vector is set then, and in `vector` it is no longer. A chained
+// hash table over the smaller side finds it. The groups, which are not in use yet, are the table: the larger side's
+// are the heads of the chains, the smaller side's are the links; both are one more than a position, 0 is the end.
+static void join(rag_kb__candidate *vector, uint32_t vector_count, rag_kb__candidate *words, uint32_t words_count) {
+  bool swapped = vector_count > words_count;
+  rag_kb__candidate *small = swapped ? words : vector, *large = swapped ? vector : words;
+  uint32_t small_count = RAG_MIN(vector_count, words_count), large_count = RAG_MAX(vector_count, words_count);
+  uint64_t multiplier = rag_hash64(&large_count, sizeof large_count) | 1; // seeded
+  for (uint32_t i = 0; i < small_count; i++) {
+    uint32_t *head = &large[place(small[i].chunk, multiplier, large_count)].group;
+    small[i].group = *head;
+    *head = i + 1;
   }
-  return kept;
+  for (uint32_t i = 0; i < large_count; i++) {
+    uint32_t at = large[place(large[i].chunk, multiplier, large_count)].group;
+    while (at > 0 && small[at - 1].chunk != large[i].chunk) at = small[at - 1].group;
+    if (at == 0) continue;
+    rag_kb__candidate *v = swapped ? &large[i] : &small[at - 1], *w = swapped ? &small[at - 1] : &large[i];
+    if (!v->has_vector || w->has_vector) continue; // twice in a side: not to happen, and no reason to lose the count
+    v->has_vector = false;
+    w->has_vector = true;
+    w->vector = v->vector;
+    w->score = v->score + w->score; // invariant 2
+  }
+}
+
+// Two adjacent rankings become one in place: the groups say what comes from where, then each cycle of moves is gone
+// through. Leaves the groups 0.
+static void merge_in_place(rag_kb__candidate *candidates, uint32_t first, uint32_t count) {
+  for (uint32_t i = 0, a = 0, b = first; i < count; i++) {
+    bool second = b < count && (a == first || is_before(&candidates[b], &candidates[a]));
+    candidates[i].group = second ? b : a;
+    b += second;
+    a += !second;
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    rag_kb__candidate moved = candidates[i];
+    uint32_t to = i;
+    for (uint32_t from = moved.group, next; from != i; to = from, from = next) {
+      next = candidates[from].group;
+      candidates[to] = candidates[from];
+      candidates[to].group = to; // done
+    }
+    candidates[to] = moved;
+    candidates[to].group = to;
+    candidates[i].group = 0; // no cycle comes back to it
+  }
+}
+
+// Sorted sides that were joined become one ranking. What one side alone has is still sorted, or nearly so: a formula
+// makes no score less than one after it, but may make them equal. Only what both have is to be sorted, and the room
+// that it had twice is the room to sort it in. (Sorting everything twice, by chunk to join and by score to rank, takes
+// three times as long and more.)
+//   vector                     | words                                 as they come
+//   vector alone, both         | words alone, room for both
+//   vector alone, both and words alone        , room for both
+static uint32_t rank_joined(rag_kb__candidate *out, uint32_t vector_count, uint32_t words_count) {
+  rag_kb__candidate *words = out + vector_count;
+  uint32_t vector_alone = 0, both = 0, words_alone = 0;
+  for (uint32_t i = 0; i < vector_count; i++) {
+    if (out[i].has_vector) out[vector_alone++] = out[i];
+  }
+  rag_kb__candidate *middle = out + vector_alone;
+  for (uint32_t i = 0; i < words_count; i++) {
+    if (words[i].has_vector) middle[both++] = words[i];
+    else words[words_alone++] = words[i];
+  }
+  order(out, vector_alone);
+  order(words, words_alone);
+  rag_kb__candidate *room = words + words_alone;
+  if (merge_sort(middle, both, room) == middle) memcpy(room, middle, both * sizeof *room);
+  merge(room, both, words, words_alone, middle);
+  merge_in_place(out, vector_alone, vector_alone + both + words_alone);
+  return vector_alone + both + words_alone;
 }
 
 void rag_kb__fuse(const rag_index_hit *vector, uint32_t vector_count, const rag_lexical_hit *lexical,
@@ -147,11 +254,8 @@ void rag_kb__fuse(const rag_index_hit *vector, uint32_t vector_count, const rag_
     score_by_vector(out, vector_count, vector_weight / sum);
     score_by_words(words, lexical_count, lexical_weight / sum);
   }
-  uint32_t count = vector_count + lexical_count;
-  if (count > 0) qsort(out, count, sizeof *out, by_chunk);
-  count = join(out, count);
-  order(out, count);
-  *out_count = count;
+  join(out, vector_count, words, lexical_count);
+  *out_count = rank_joined(out, vector_count, lexical_count);
 }
 
 // ---------------------------------------------------------------------------------------------- groups

@@ -17,7 +17,8 @@
 
 #include "kb/retrieval/retrieval_internal.h"
 
-#define SIDE_MAX 64u
+#define SIDE_MAX 512u
+#define SIDE_USUAL 64u
 #define DIMENSION 8u
 
 static uint64_t random_state;
@@ -84,10 +85,11 @@ typedef struct sides {
   uint32_t vector_count, lexical_count;
 } sides;
 
-static uint32_t random_chunks(uint32_t *out) {
-  uint32_t count = random_below(5) == 0 ? random_below(3) : random_below(SIDE_MAX + 1), kept = 0;
-  for (uint32_t chunk = 0; chunk < 2 * SIDE_MAX && kept < count; chunk++) {
-    if (random_below(2)) out[kept++] = chunk * 33554431u; // up to near the last u32
+// At most `max` chunks, in any order.
+static uint32_t random_chunks(uint32_t *out, uint32_t max) {
+  uint32_t count = random_below(5) == 0 ? random_below(3) : random_below(max + 1), kept = 0;
+  for (uint32_t chunk = 0; chunk < 2 * max && kept < count; chunk++) {
+    if (random_below(2)) out[kept++] = chunk * (UINT32_MAX / (2 * max)); // up to near the last u32
   }
   for (uint32_t i = kept; i > 1; i--) {
     uint32_t with = random_below(i), moved = out[i - 1];
@@ -97,17 +99,27 @@ static uint32_t random_chunks(uint32_t *out) {
   return kept;
 }
 
-static void random_sides(sides *out) {
+static void random_sides(sides *out, uint32_t max) {
   uint32_t chunks[SIDE_MAX];
   uint32_t levels = 1 + random_below(20); // few: many equal scores
-  out->vector_count = random_chunks(chunks);
+  out->vector_count = random_chunks(chunks, max);
   for (uint32_t i = 0; i < out->vector_count; i++) {
     out->vector[i] = (rag_index_hit){chunks[i], (float)random_below(levels) / 7.0f - 1.0f};
   }
-  out->lexical_count = random_chunks(chunks);
+  out->lexical_count = random_chunks(chunks, max);
   for (uint32_t i = 0; i < out->lexical_count; i++) {
     out->lexical[i] = (rag_lexical_hit){(1 + random_below(levels)) * 0.3, chunks[i]};
   }
+}
+
+static rag_fusion random_fusion(void) {
+  rag_fusion fusion = {.method = random_below(2) ? RAG_FUSION_RRF : RAG_FUSION_WEIGHTED, .k = random_below(3) * 40};
+  if (random_below(2)) {
+    fusion.has_weights = true;
+    fusion.vector_weight = (float)random_below(4) / 3.0f;
+    fusion.lexical_weight = fusion.vector_weight == 0 ? 0.5f : (float)random_below(4);
+  }
+  return fusion;
 }
 
 static double naive_score(const sides *from, const rag_fusion *fusion, uint32_t chunk, bool *has_vector,
@@ -146,12 +158,14 @@ static void assert_fused(const sides *from, const rag_fusion *fusion) {
     bool both = false;
     for (uint32_t j = 0; j < from->vector_count; j++) both |= from->vector[j].ordinal == from->lexical[i].ordinal;
     members += !both;
-    assert_non_null(find(out, count, from->lexical[i].ordinal));
-    assert_true(find(out, count, from->lexical[i].ordinal)->lexical == (float)from->lexical[i].score);
+    const rag_kb__candidate *found = find(out, count, from->lexical[i].ordinal);
+    assert_non_null(found);
+    assert_true(found->lexical == (float)from->lexical[i].score);
   }
   for (uint32_t i = 0; i < from->vector_count; i++) {
-    assert_non_null(find(out, count, from->vector[i].ordinal));
-    assert_true(find(out, count, from->vector[i].ordinal)->vector == from->vector[i].score);
+    const rag_kb__candidate *found = find(out, count, from->vector[i].ordinal);
+    assert_non_null(found);
+    assert_true(found->vector == from->vector[i].score);
   }
   assert_int_equal(count, members);
   assert_ranking(out, count);
@@ -161,6 +175,7 @@ static void assert_fused(const sides *from, const rag_fusion *fusion) {
     assert_memory_equal(&out[i].score, &score, sizeof score);
     assert_int_equal(out[i].has_vector, has_vector);
     assert_int_equal(out[i].has_lexical, has_lexical);
+    assert_int_equal(out[i].group, 0);
     if (!has_vector) assert_true(out[i].vector == 0);
     if (!has_lexical) assert_true(out[i].lexical == 0);
   }
@@ -170,13 +185,38 @@ static void test_fuse_random(void **state) {
   RAG_UNUSED(state);
   for (uint32_t round = 0; round < 3000; round++) {
     sides from;
-    random_sides(&from);
-    rag_fusion fusion = {.method = random_below(2) ? RAG_FUSION_RRF : RAG_FUSION_WEIGHTED, .k = random_below(3) * 40};
-    if (random_below(2)) {
-      fusion.has_weights = true;
-      fusion.vector_weight = (float)random_below(4) / 3.0f;
-      fusion.lexical_weight = fusion.vector_weight == 0 ? 0.5f : (float)random_below(4);
+    random_sides(&from, SIDE_USUAL);
+    rag_fusion fusion = random_fusion();
+    assert_fused(&from, &fusion);
+  }
+}
+
+static int vector_down(const void *a, const void *b) {
+  float x = ((const rag_index_hit *)a)->score, y = ((const rag_index_hit *)b)->score;
+  return x < y ? 1 : -(x > y);
+}
+
+static int lexical_down(const void *a, const void *b) {
+  double x = ((const rag_lexical_hit *)a)->score, y = ((const rag_lexical_hit *)b)->score;
+  return x < y ? 1 : -(x > y);
+}
+
+// Deep sides, as the indexes give them: best first. Equal hits are in any order, those of a few levels in long runs.
+static void test_fuse_ties(void **state) {
+  RAG_UNUSED(state);
+  for (uint32_t round = 0; round < 100; round++) {
+    sides from;
+    random_sides(&from, SIDE_MAX);
+    bool distinct = round % 3 == 0; // but for the one or other pair
+    for (uint32_t i = 0; distinct && i < from.vector_count; i++) {
+      from.vector[i].score = (float)random_below(1u << 16) / 65536.0f;
     }
+    for (uint32_t i = 0; distinct && i < from.lexical_count; i++) {
+      from.lexical[i].score = (1 + random_below(1u << 16)) * 0x1p-12;
+    }
+    qsort(from.vector, from.vector_count, sizeof from.vector[0], vector_down);
+    qsort(from.lexical, from.lexical_count, sizeof from.lexical[0], lexical_down);
+    rag_fusion fusion = random_fusion();
     assert_fused(&from, &fusion);
   }
 }
@@ -189,7 +229,7 @@ static void test_fuse_order(void **state) {
     rag_kb__candidate first[2 * SIDE_MAX], second[2 * SIDE_MAX];
     uint32_t first_count, second_count;
     const rag_fusion *fusion = round % 2 ? &rrf : &weighted;
-    random_sides(&from);
+    random_sides(&from, SIDE_USUAL);
     rag_kb__fuse(from.vector, from.vector_count, from.lexical, from.lexical_count, fusion, first, &first_count);
     for (uint32_t i = from.vector_count; i > 1; i--) {
       uint32_t with = random_below(i);
@@ -277,11 +317,6 @@ static void test_fuse_edges(void **state) {
   assert_ranking(out, count);
 }
 
-static int descending(const void *a, const void *b) {
-  float x = ((const rag_index_hit *)a)->score, y = ((const rag_index_hit *)b)->score;
-  return x < y ? 1 : -(x > y);
-}
-
 static void test_fuse_many(void **state) {
   RAG_UNUSED(state);
   const uint32_t n = RAG_INDEX_K_MAX;
@@ -292,7 +327,7 @@ static void test_fuse_many(void **state) {
     vector[i] = (rag_index_hit){i * 3, (float)random_below(1u << 20) / (1u << 20)};
     lexical[i] = (rag_lexical_hit){n - i, i * 2};
   }
-  qsort(vector, n, sizeof *vector, descending);
+  qsort(vector, n, sizeof *vector, vector_down);
   uint32_t count;
   rag_kb__fuse(vector, n, lexical, n, &rrf, out, &count);
   assert_int_equal(count, 2 * n - (2 * n - 1) / 6 - 1); // multiples of 6 below 2 n are on both sides
@@ -556,10 +591,11 @@ int main(void) {
   random_state = seed ? strtoull(seed, NULL, 10) : rag_clock_monotonic_ns();
   printf("RAGD_TEST_SEED=%llu\n", (unsigned long long)random_state);
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fuse_random),  cmocka_unit_test(test_fuse_order), cmocka_unit_test(test_fuse_known),
-      cmocka_unit_test(test_fuse_edges),   cmocka_unit_test(test_fuse_many),  cmocka_unit_test(test_one_side),
-      cmocka_unit_test(test_fusion_check), cmocka_unit_test(test_group),      cmocka_unit_test(test_group_no_memory),
-      cmocka_unit_test(test_mmr_random),   cmocka_unit_test(test_mmr_known),  cmocka_unit_test(test_mmr_edges),
+      cmocka_unit_test(test_fuse_random),     cmocka_unit_test(test_fuse_ties),    cmocka_unit_test(test_fuse_order),
+      cmocka_unit_test(test_fuse_known),      cmocka_unit_test(test_fuse_edges),   cmocka_unit_test(test_fuse_many),
+      cmocka_unit_test(test_one_side),        cmocka_unit_test(test_fusion_check), cmocka_unit_test(test_group),
+      cmocka_unit_test(test_group_no_memory), cmocka_unit_test(test_mmr_random),   cmocka_unit_test(test_mmr_known),
+      cmocka_unit_test(test_mmr_edges),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

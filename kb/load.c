@@ -5,20 +5,18 @@
 // those below. So the two never meet, and a search waits only for the loader. Each part remembers how far it came, so
 // that a load that failed goes on there.
 #include "kb/filters/filters_internal.h"
-#include "kb/words_internal.h"
+#include "kb/load_internal.h"
 
 #define LOAD_BATCH 4096u
-#define LOAD_TEXT_BYTES (8u << 20) // of a batch of texts
 
-static rag_status scan(rag_kb *kb, rag_cf cf, uint32_t from, uint32_t to, rag_store_iter **out, rag_error *err) {
+rag_status rag_kb__load_scan(rag_kb *kb, rag_cf cf, uint32_t from, uint32_t to, rag_store_iter **out, rag_error *err) {
   rag_key lower, upper;
   rag_kb__key_u32(&lower, kb->id, from);
   rag_kb__key_u32(&upper, kb->id, to);
   return rag_store_iter_open(kb->store, NULL, cf, rag_key_slice(&lower), rag_key_slice(&upper), false, out, err);
 }
 
-// The number of the row that the iterator stands on.
-static rag_status number(rag_store_iter *it, rag_cf cf, uint32_t *out, rag_error *err) {
+rag_status rag_kb__load_number(rag_store_iter *it, rag_cf cf, uint32_t *out, rag_error *err) {
   rag_slice key = rag_store_iter_key(it);
   if (key.size != 8) return rag_kb__corrupt(err, cf, key);
   rag_reader r = rag_reader_of(rag_slice_of(key.data + 4, 4));
@@ -26,8 +24,8 @@ static rag_status number(rag_store_iter *it, rag_cf cf, uint32_t *out, rag_error
   return RAG_OK;
 }
 
-static rag_status chunk_at(rag_store_iter *it, uint32_t *ordinal, rag_kb__chunk *out, rag_error *err) {
-  RAG_TRY(number(it, RAG_CF_CHUNK, ordinal, err));
+rag_status rag_kb__load_chunk(rag_store_iter *it, uint32_t *ordinal, rag_kb__chunk *out, rag_error *err) {
+  RAG_TRY(rag_kb__load_number(it, RAG_CF_CHUNK, ordinal, err));
   if (!rag_kb__decode_chunk(rag_store_iter_value(it), out))
     return rag_kb__corrupt(err, RAG_CF_CHUNK, rag_store_iter_key(it));
   return RAG_OK;
@@ -36,11 +34,11 @@ static rag_status chunk_at(rag_store_iter *it, uint32_t *ordinal, rag_kb__chunk 
 static rag_status load_chunks(rag_kb *kb, rag_error *err) {
   rag_store_iter *it = NULL;
   rag_status status = RAG_OK;
-  RAG_TRY(scan(kb, RAG_CF_CHUNK, 0, kb->load_limit, &it, err));
+  RAG_TRY(rag_kb__load_scan(kb, RAG_CF_CHUNK, 0, kb->load_limit, &it, err));
   while (rag_store_iter_next(it)) {
     rag_kb__chunk chunk;
     uint32_t ordinal;
-    RAG_TRY_OUT(chunk_at(it, &ordinal, &chunk, err));
+    RAG_TRY_OUT(rag_kb__load_chunk(it, &ordinal, &chunk, err));
     pthread_mutex_lock(&kb->index_lock);
     status =
         rag_kb__tables_set_chunk(&kb->tables, ordinal, (rag_kb__chunk_row){chunk.content, chunk.start, chunk.end}, err);
@@ -61,12 +59,12 @@ static rag_status load_revisions(rag_kb *kb, rag_error *err) {
   rag_status status = RAG_OK;
   uint32_t count = 0, revision = 0;
   RAG_TRY_OUT(rag_kb__extractor_create(kb->fields, &extractor, err));
-  RAG_TRY_OUT(scan(kb, RAG_CF_REVISION, kb->revisions_next, kb->load_revisions, &it, err));
+  RAG_TRY_OUT(rag_kb__load_scan(kb, RAG_CF_REVISION, kb->revisions_next, kb->load_revisions, &it, err));
   for (bool more = true; more;) {
     more = rag_store_iter_next(it);
     if (more) {
       rag_kb__revision record;
-      RAG_TRY_OUT(number(it, RAG_CF_REVISION, &revision, err));
+      RAG_TRY_OUT(rag_kb__load_number(it, RAG_CF_REVISION, &revision, err));
       if (!rag_kb__decode_revision(rag_store_iter_value(it), &record)) {
         status = rag_kb__corrupt(err, RAG_CF_REVISION, rag_store_iter_key(it));
         goto out;
@@ -145,94 +143,6 @@ out:
   return status;
 }
 
-// ---------------------------------------------------------------------------------------------- words
-
-typedef struct word_loader {
-  rag_kb *kb;
-  rag_kb__config_ref *config;
-  rag_store_iter *contents; // stands on `number`
-  uint32_t number;          // 0: on none
-  rag_kb__content content;
-  rag_kb__analyzer *analyzer;
-  rag_slice analyzer_language; // as the content gives it: borrowed from it
-  rag_arena *arena;
-  rag_lexical_chunk *chunks; // of the batch
-  uint32_t count;
-} word_loader;
-
-static rag_status flush_words(word_loader *l, rag_error *err) {
-  if (l->count == 0) return RAG_OK;
-  pthread_mutex_lock(&l->kb->index_lock);
-  rag_status status = rag_lexical_append(l->kb->lexical, l->chunks, l->count, err);
-  pthread_mutex_unlock(&l->kb->index_lock);
-  RAG_TRY(status);
-  l->kb->words_next = l->chunks[l->count - 1].ordinal + 1;
-  l->count = 0;
-  rag_arena_reset(l->arena);
-  return RAG_OK;
-}
-
-// Contents and chunks are numbered together, so both scans go forward.
-static rag_status go_to_content(word_loader *l, uint32_t wanted, rag_error *err) {
-  if (l->number == wanted) return RAG_OK;
-  while (l->number < wanted) {
-    if (!rag_store_iter_next(l->contents)) {
-      RAG_TRY(rag_store_iter_status(l->contents, err));
-      break;
-    }
-    RAG_TRY(number(l->contents, RAG_CF_CONTENT, &l->number, err));
-  }
-  if (l->number != wanted)
-    return rag_fail(err, RAG_DATA_LOSS, "content %u of knowledge base '%s' has chunks but is not there", wanted,
-                    l->kb->name);
-  if (!rag_kb__decode_content(rag_store_iter_value(l->contents), &l->content))
-    return rag_kb__corrupt(err, RAG_CF_CONTENT, rag_store_iter_key(l->contents));
-  bool own = l->content.language.size > 0;
-  if (l->analyzer != NULL && !own && l->analyzer_language.size == 0) return RAG_OK; // the kb's, as before
-  rag_kbs__analyzer_give(l->kb->kbs, l->analyzer);
-  l->analyzer = NULL;
-  l->analyzer_language = l->content.language;
-  return rag_kb__analyzer_for(l->kb, l->content.language, rag_slice_str(l->config->config.language), &l->analyzer, err);
-}
-
-static rag_status load_words(rag_kb *kb, rag_error *err) {
-  word_loader l = {.kb = kb, .config = rag_kb__config(kb), .arena = rag_arena_create(0)};
-  rag_store_iter *it = NULL;
-  rag_status status = RAG_OK;
-  l.chunks = rag_calloc(LOAD_BATCH, sizeof *l.chunks);
-  if (l.arena == NULL || l.chunks == NULL) {
-    status = rag_fail_no_memory(err, LOAD_BATCH * sizeof *l.chunks);
-    goto out;
-  }
-  RAG_TRY_OUT(scan(kb, RAG_CF_CHUNK, kb->words_next, kb->load_limit, &it, err));
-  while (rag_store_iter_next(it)) {
-    rag_kb__chunk chunk;
-    uint32_t ordinal;
-    RAG_TRY_OUT(chunk_at(it, &ordinal, &chunk, err));
-    if (l.contents == NULL) RAG_TRY_OUT(scan(kb, RAG_CF_CONTENT, chunk.content, UINT32_MAX, &l.contents, err));
-    RAG_TRY_OUT(go_to_content(&l, chunk.content, err));
-    if (chunk.end < chunk.start || chunk.end > l.content.body.size) {
-      status = rag_kb__corrupt(err, RAG_CF_CHUNK, rag_store_iter_key(it));
-      goto out;
-    }
-    rag_span span = {chunk.start, chunk.end};
-    RAG_TRY_OUT(rag_kb__words_of(rag_kb__analyzer_rules(l.analyzer), l.content.title, l.content.body, &span, 1,
-                                 sizeof span, ordinal, l.arena, &l.chunks[l.count], err));
-    l.count++;
-    if (l.count == LOAD_BATCH || rag_arena_used(l.arena) >= LOAD_TEXT_BYTES) RAG_TRY_OUT(flush_words(&l, err));
-  }
-  RAG_TRY_OUT(rag_store_iter_status(it, err));
-  status = flush_words(&l, err);
-out:
-  rag_store_iter_close(it);
-  rag_store_iter_close(l.contents);
-  rag_kbs__analyzer_give(kb->kbs, l.analyzer);
-  rag_ref_drop(l.config);
-  rag_free(l.chunks);
-  rag_arena_destroy(l.arena);
-  return status;
-}
-
 // ---------------------------------------------------------------------------------------------- all of it
 
 static uint64_t ms_since(uint64_t start_ns) {
@@ -247,7 +157,7 @@ static rag_status load(rag_kb *kb, rag_error *err) {
   rows_ms = ms_since(start_ns);
   RAG_TRY(load_vectors(kb, err));
   vectors_ms = ms_since(start_ns) - rows_ms;
-  RAG_TRY(load_words(kb, err));
+  RAG_TRY(rag_kb__load_words(kb, err));
   words_ms = ms_since(start_ns) - rows_ms - vectors_ms;
   atomic_store_explicit(&kb->loaded, true, memory_order_release);
   if (kb->words_next > 0)

@@ -195,7 +195,8 @@ def main():
                 if "train" in collection.judgements and not chosen:
                     chosen = {f.__name__: choose_weight(server, collection, name, f, rows) for f in (weighted, rrf)}
                 variants = [("lexical", {"mode": "lexical"}), ("vector", {"mode": "vector"}),
-                            ("hybrid rrf", {"mode": "hybrid"}), ("hybrid weighted", weighted(0.5))]
+                            ("hybrid", {"mode": "hybrid"}), ("hybrid rrf", {"mode": "hybrid", "fusion": {"method": "rrf"}}),
+                            ("hybrid weighted", weighted(0.5))]
                 for fusion in (weighted, rrf):
                     if fusion.__name__ in chosen:
                         w = chosen[fusion.__name__]
@@ -207,7 +208,7 @@ def main():
             load(server, collection, name, {"method": "whole"}, title_in_text=True)
             add(collection, "ragd, title put into the text", "vector",
                 ours(server, collection, name, "test", {"mode": "vector"}))
-            add(collection, "ragd, title put into the text", "hybrid rrf",
+            add(collection, "ragd, title put into the text", "hybrid",
                 ours(server, collection, name, "test", {"mode": "hybrid"}))
             queries = collection.queries("test")
             for title_weight in (1, 2):

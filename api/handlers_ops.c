@@ -347,6 +347,11 @@ API_HANDLER(get_status) {
   // Where the data lies is an operator's business.
   if (call->principal.role == RAG_ROLE_ADMIN) out->data_dir = rag_api__text_str(call, api->data_dir);
   out->writable = rag_store_writable(api->store, &why) == RAG_OK;
+  if (out->writable && store.disk_low) {
+    out->writable = false;
+    (void)rag_fail(&why, RAG_RESOURCE_EXHAUSTED,
+                   "the disk is nearly full: writes are refused until there is space (free-bytes-min)");
+  }
   if (!out->writable) out->reason = rag_api__text_str(call, why.message);
   out->kbs = kbs.kbs;
   out->commits = store.commits;

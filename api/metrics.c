@@ -223,6 +223,8 @@ static void store_text(rag_api *api, rag_buf *out) {
   number(out, "ragd_store_sst_bytes", "gauge", "Bytes of table files.", stats.sst_bytes);
   number(out, "ragd_store_blob_bytes", "gauge", "Bytes of blob files.", stats.blob_bytes);
   number(out, "ragd_store_wal_bytes", "gauge", "Bytes of the write-ahead log.", stats.wal_bytes);
+  number(out, "ragd_store_disk_low", "gauge", "1 while writes are refused because the disk is nearly full.",
+         stats.disk_low);
   number(out, "ragd_store_memtable_bytes", "gauge", "Bytes of memtables.", stats.memtable_bytes);
   number(out, "ragd_store_cache_bytes", "gauge", "Bytes in the block cache.", stats.cache_bytes);
   column_family_lines(out, "ragd_store_keys", "Estimated keys, by column family.", stats.estimated_keys);

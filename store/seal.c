@@ -257,20 +257,48 @@ static int by_number(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static rag_status any_record(void *ctx, uint64_t offset, rag_slice record, rag_error *err) {
-  uint64_t *count = ctx;
+typedef struct manifest {
+  uint64_t records;
+  uint64_t first_log; // that is still needed
+} manifest;
+
+// A record of a manifest is a version edit: fields, each a varint tag and its value. Of interest is the number of the
+// first log that is still needed, which comes before the fields of other shapes.
+static rag_status take_edit(void *ctx, uint64_t offset, rag_slice record, rag_error *err) {
+  enum {
+    EDIT_COMPARATOR = 1,
+    EDIT_LOG = 2,
+    EDIT_NEXT_FILE = 3,
+    EDIT_LAST_SEQUENCE = 4,
+    EDIT_PREVIOUS_LOG = 9,
+    EDIT_FIRST_LOG = 10,
+    EDIT_FAMILY = 200,
+    EDIT_FAMILY_ADD = 201,
+    EDIT_FAMILY_MAX = 203,
+    EDIT_DB_ID = 300
+  };
+  manifest *m = ctx;
+  rag_reader r = rag_reader_of(record);
   RAG_UNUSED(offset);
-  RAG_UNUSED(record);
   RAG_UNUSED(err);
-  ++*count;
+  m->records++;
+  while (rag_reader_left(&r) > 0) {
+    uint64_t tag = rag_read_varint(&r), value = 0;
+    if (tag == EDIT_COMPARATOR || tag == EDIT_FAMILY_ADD || tag == EDIT_DB_ID) (void)rag_read_bytes(&r);
+    else if (tag == EDIT_LOG || tag == EDIT_NEXT_FILE || tag == EDIT_LAST_SEQUENCE || tag == EDIT_PREVIOUS_LOG ||
+             tag == EDIT_FIRST_LOG || tag == EDIT_FAMILY || tag == EDIT_FAMILY_MAX)
+      value = rag_read_varint(&r);
+    else break;
+    if (tag == EDIT_FIRST_LOG && !r.bad) m->first_log = RAG_MAX(m->first_log, value);
+  }
   return RAG_OK;
 }
 
 // A manifest is written anew at every change (max_manifest_file_size, rocks.c), synced, and only then named by CURRENT.
-static rag_status check_manifest(const char *dir, rag_error *err) {
+static rag_status check_manifest(const char *dir, uint64_t *out_first_log, rag_error *err) {
   char *current = path_in(dir, "db/CURRENT"), *text = NULL, *path = NULL, leaf[NAME_BYTES_MAX + 4];
   size_t size = 0;
-  uint64_t records = 0;
+  manifest m = {0};
   log_file_end end = LOG_FILE_WHOLE;
   rag_status status = current == NULL ? rag_fail_no_memory(err, NAME_BYTES_MAX) : RAG_OK;
   if (status == RAG_OK) status = rag_os_read_file(current, NAME_BYTES_MAX, &text, &size, err);
@@ -286,9 +314,10 @@ static rag_status check_manifest(const char *dir, rag_error *err) {
   if (!rag_os_exists(path))
     RAG_TRY_OUT(rag_fail(err, RAG_DATA_LOSS, "%s is missing, or %s is damaged; restore the store from a backup", path,
                          current));
-  RAG_TRY_OUT(rag_store__log_file_walk(path, any_record, &records, &end, err));
-  if (end != LOG_FILE_WHOLE || records == 0)
+  RAG_TRY_OUT(rag_store__log_file_walk(path, take_edit, &m, &end, err));
+  if (end != LOG_FILE_WHOLE || m.records == 0)
     status = rag_fail(err, RAG_DATA_LOSS, "%s is damaged: it is cut short; restore the store from a backup", path);
+  if (status == RAG_OK) *out_first_log = m.first_log;
 out:
   rag_free(current);
   rag_free(text);
@@ -323,12 +352,15 @@ static rag_status follow(void *ctx, uint64_t offset, rag_slice record, rag_error
   return RAG_OK;
 }
 
-static rag_status check_logs(const char *dir, found *f, rag_error *err) {
+// Logs before first_log are not needed any more and read by nobody; a kill may have come when some of them were removed,
+// in any order, so they may have gaps.
+static rag_status check_logs(const char *dir, found *f, uint64_t first_log, rag_error *err) {
   sequence s = {0};
   if (f->log_count > 0) qsort(f->logs, f->log_count, sizeof *f->logs, by_number);
   for (uint32_t i = 0; i < f->log_count; i++) {
     char leaf[NAME_BYTES_MAX + 4];
     log_file_end end = LOG_FILE_WHOLE;
+    if (strtoull(f->logs[i], NULL, 10) < first_log) continue;
     snprintf(leaf, sizeof leaf, "db/%s", f->logs[i]);
     char *path = path_in(dir, leaf);
     if (path == NULL) return rag_fail_no_memory(err, sizeof leaf);
@@ -344,6 +376,7 @@ static rag_status check_logs(const char *dir, found *f, rag_error *err) {
 rag_status rag_store__files_check(const char *dir, bool format_exists, rag_error *err) {
   found f = {0};
   bool sealed = false;
+  uint64_t first_log = 0;
   rag_status status;
   RAG_TRY_OUT(check_seal(dir, &sealed, err));
   if (sealed) goto out;
@@ -353,11 +386,11 @@ rag_status rag_store__files_check(const char *dir, bool format_exists, rag_error
     RAG_TRY_OUT(rag_fail(err, RAG_DATA_LOSS, "%s/db/CURRENT is missing; restore the store from a backup", dir));
   if (!f.current) goto out;
   if (!format_exists) goto out; // says so itself
-  RAG_TRY_OUT(check_manifest(dir, err));
+  RAG_TRY_OUT(check_manifest(dir, &first_log, err));
   // Opening ends with OPTIONS, and a log is there before.
   if (f.options && !f.has_log)
     RAG_TRY_OUT(rag_fail(err, RAG_DATA_LOSS, "%s/db has no write-ahead log; restore the store from a backup", dir));
-  status = check_logs(dir, &f, err);
+  status = check_logs(dir, &f, first_log, err);
 out:
   rag_free(f.logs);
   return status;

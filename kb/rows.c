@@ -108,11 +108,9 @@ rag_status rag_kb_revision_get(rag_kb *kb, uint32_t revision, rag_document *out,
   return RAG_OK;
 }
 
-rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_document *out, rag_error *err) {
+static rag_status document_once(rag_kb *kb, rag_slice at, rag_slice id, rag_document *out, rag_error *err) {
   rag_version *version = NULL;
   rag_kb__document_entry entry;
-  if (id.size == 0 || id.size > RAG_DOCUMENT_ID_BYTES_MAX)
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "id", "a document id is 1 to %u bytes", RAG_DOCUMENT_ID_BYTES_MAX);
   RAG_TRY(rag_kb_resolve(kb, at, &version, err));
   rag_status status = rag_kb__find_document(kb, NULL, version->revisions, id, &entry, err);
   if (status == RAG_OK && entry.revision == 0)
@@ -121,6 +119,19 @@ rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_docum
   rag_ref_drop(version);
   RAG_TRY(status);
   return rag_kb_revision_get(kb, entry.revision, out, err);
+}
+
+rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_document *out, rag_error *err) {
+  rag_status status;
+  uint64_t mark;
+  unsigned waited = 0;
+  if (id.size == 0 || id.size > RAG_DOCUMENT_ID_BYTES_MAX)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "id", "a document id is 1 to %u bytes", RAG_DOCUMENT_ID_BYTES_MAX);
+  do {
+    mark = rag_kb__history_mark(kb);
+    status = document_once(kb, at, id, out, err);
+  } while (rag_kb__read_again(kb, mark, status, &waited));
+  return status;
 }
 
 static rag_status documents_once(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit,

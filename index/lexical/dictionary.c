@@ -149,6 +149,43 @@ uint32_t rag_lexical__dictionary_find(const lex_dictionary *dictionary, rag_slic
   return look_up(dictionary, in, text, hash_of(text), &slot);
 }
 
+// The first number in the table with this hash, which is nearly always the text's own; or LEX_NO_TERM.
+static uint32_t first_with(const table *in, uint32_t hash) {
+  for (uint64_t at = hash;; at++) {
+    uint64_t word = atomic_load_explicit(&in->slots[at & in->mask], memory_order_acquire);
+    if (word == 0) return LEX_NO_TERM;
+    if (word >> 32 == hash) return (uint32_t)word - 1;
+  }
+}
+
+void rag_lexical__dictionary_find_some(const lex_dictionary *dictionary, const rag_slice *texts, uint32_t count,
+                                       uint32_t out[LEX_AHEAD]) {
+  table *in = atomic_load_explicit(&dictionary->table, memory_order_acquire);
+  uint32_t hashes[LEX_AHEAD];
+  RAG_ASSERT(count <= LEX_AHEAD);
+  for (uint32_t i = 0; i < count; i++) {
+    hashes[i] = hash_of(texts[i]);
+    __builtin_prefetch(&in->slots[hashes[i] & in->mask]);
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    out[i] = first_with(in, hashes[i]);
+    if (out[i] == LEX_NO_TERM) continue;
+    const lex_term *entry = rag_lexical__dictionary_term(dictionary, out[i]);
+    __builtin_prefetch(entry, 1); // to write: the caller stamps it
+    __builtin_prefetch((const uint8_t *)(entry + 1) - 1, 1);
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    if (out[i] != LEX_NO_TERM) __builtin_prefetch(rag_lexical__dictionary_term(dictionary, out[i])->text);
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    if (out[i] == LEX_NO_TERM) continue;
+    const lex_term *entry = rag_lexical__dictionary_term(dictionary, out[i]);
+    if (entry->size == texts[i].size && memcmp(entry->text, texts[i].data, texts[i].size) == 0) continue;
+    uint64_t slot;
+    out[i] = look_up(dictionary, in, texts[i], hashes[i], &slot);
+  }
+}
+
 static rag_status grow_table(lex_dictionary *dictionary, lex_retired *retired, rag_error *err) {
   lex_shared *shared = dictionary->shared;
   table *old = atomic_load_explicit(&dictionary->table, memory_order_relaxed), *fresh = NULL;

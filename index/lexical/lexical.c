@@ -238,6 +238,8 @@ typedef struct batch {
   lex_entry *entries;
   rag_buf sequence;
   uint32_t batch_stamp;
+  uint32_t chunk_stamp; // of the chunk at hand, as is the next one
+  uint32_t ordinal;
   uint32_t chunks_kept; // whose length (and sequence) stand in their page
 } batch;
 
@@ -265,16 +267,16 @@ static rag_status grow(void *array, uint32_t *capacity, uint32_t count, size_t s
   return RAG_OK;
 }
 
-// Terms on a path go into the sequence, and those beside it do not.
-static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t weight, bool path, uint32_t stamp,
-                           rag_error *err) {
+// `term`: the text's number where it was found. Terms on a path go into the sequence, and those beside it do not.
+static rag_status add_term(batch *b, rag_slice text, uint32_t term, uint32_t weight, bool path, rag_error *err) {
   lex_shared *shared = b->lexical->shared;
-  uint32_t term = 0;
   if (text.size == 0 || text.size > RAG_LEXICAL_TERM_MAX) {
-    return rag_fail(err, RAG_INVALID_ARGUMENT, "a term of chunk %u has %zu bytes: it must have 1 to %u", ordinal,
+    return rag_fail(err, RAG_INVALID_ARGUMENT, "a term of chunk %u has %zu bytes: it must have 1 to %u", b->ordinal,
                     text.size, RAG_LEXICAL_TERM_MAX);
   }
-  RAG_TRY(rag_lexical__dictionary_add(b->core->dictionary, text, &b->retired, &term, err));
+  if (term == LEX_NO_TERM) {
+    RAG_TRY(rag_lexical__dictionary_add(b->core->dictionary, text, &b->retired, &term, err));
+  }
   lex_term *entry = rag_lexical__dictionary_term(b->core->dictionary, term);
   if (entry->batch_stamp != b->batch_stamp) {
     RAG_TRY(grow(&b->changes, &b->change_capacity, b->change_count, sizeof *b->changes, err));
@@ -282,11 +284,11 @@ static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t 
     entry->run = b->change_count;
     b->changes[b->change_count++] = (lex_change){.term = term};
   }
-  if (entry->chunk_stamp != stamp) {
+  if (entry->chunk_stamp != b->chunk_stamp) {
     RAG_TRY(grow(&b->postings, &b->posting_capacity, b->posting_count, sizeof *b->postings, err));
-    entry->chunk_stamp = stamp;
+    entry->chunk_stamp = b->chunk_stamp;
     entry->posting = b->posting_count;
-    b->postings[b->posting_count++] = (posting){entry->run, ordinal, 0};
+    b->postings[b->posting_count++] = (posting){entry->run, b->ordinal, 0};
     b->changes[entry->run].count++;
   }
   b->postings[entry->posting].tf += weight;
@@ -294,29 +296,34 @@ static rag_status add_term(batch *b, uint32_t ordinal, rag_slice text, uint32_t 
   return RAG_OK;
 }
 
-static rag_status add_terms(batch *b, uint32_t ordinal, const rag_slice *terms, uint32_t count, uint32_t weight,
-                            bool path, uint32_t stamp, rag_error *err) {
-  for (uint32_t i = 0; i < count; i++) RAG_TRY(add_term(b, ordinal, terms[i], weight, path, stamp, err));
+static rag_status add_terms(batch *b, const rag_slice *terms, uint32_t count, uint32_t weight, bool path,
+                            rag_error *err) {
+  uint32_t numbers[LEX_AHEAD];
+  for (uint32_t at = 0, some; at < count; at += some) {
+    some = RAG_MIN(count - at, LEX_AHEAD);
+    rag_lexical__dictionary_find_some(b->core->dictionary, terms + at, some, numbers);
+    for (uint32_t i = 0; i < some; i++) RAG_TRY(add_term(b, terms[at + i], numbers[i], weight, path, err));
+  }
   return RAG_OK;
 }
 
 // A sequence: u32 size of the rest; the text's terms as varints of number + 1; where there is a title, 0 and its terms.
 static rag_status add_chunk(batch *b, const rag_lexical_chunk *chunk, rag_error *err) {
   lex_shared *shared = b->lexical->shared;
-  uint32_t stamp = next_stamp(b->lexical, b->core->dictionary), at = chunk->ordinal & (LEX_PAGE - 1),
-           heavy = shared->title_weight;
-  uint32_t ordinal = chunk->ordinal;
+  uint32_t at = chunk->ordinal & (LEX_PAGE - 1), heavy = shared->title_weight;
   uint64_t all = (uint64_t)chunk->title_count + chunk->text_count + chunk->extra_count + chunk->title_extra_count;
   if (all > RAG_LEXICAL_CHUNK_TERMS_MAX) {
-    return rag_fail(err, RAG_INVALID_ARGUMENT, "chunk %u has %llu terms: at most %u", ordinal, (unsigned long long)all,
-                    RAG_LEXICAL_CHUNK_TERMS_MAX);
+    return rag_fail(err, RAG_INVALID_ARGUMENT, "chunk %u has %llu terms: at most %u", chunk->ordinal,
+                    (unsigned long long)all, RAG_LEXICAL_CHUNK_TERMS_MAX);
   }
+  b->ordinal = chunk->ordinal;
+  b->chunk_stamp = next_stamp(b->lexical, b->core->dictionary);
   rag_buf_clear(&b->sequence);
-  RAG_TRY(add_terms(b, ordinal, chunk->text, chunk->text_count, 1, true, stamp, err));
+  RAG_TRY(add_terms(b, chunk->text, chunk->text_count, 1, true, err));
   if (shared->keep_sequences && chunk->title_count > 0) rag_buf_append_varint(&b->sequence, 0);
-  RAG_TRY(add_terms(b, ordinal, chunk->title, chunk->title_count, heavy, true, stamp, err));
-  RAG_TRY(add_terms(b, ordinal, chunk->extra, chunk->extra_count, 1, false, stamp, err));
-  RAG_TRY(add_terms(b, ordinal, chunk->title_extra, chunk->title_extra_count, heavy, false, stamp, err));
+  RAG_TRY(add_terms(b, chunk->title, chunk->title_count, heavy, true, err));
+  RAG_TRY(add_terms(b, chunk->extra, chunk->extra_count, 1, false, err));
+  RAG_TRY(add_terms(b, chunk->title_extra, chunk->title_extra_count, heavy, false, err));
   RAG_TRY(rag_lexical__core_page(b->core, chunk->ordinal, err));
   lex_page *page = lex_pages_at(lex_core_pages(b->core), chunk->ordinal);
   if (shared->keep_sequences) {
@@ -446,15 +453,9 @@ rag_status rag_lexical_append(rag_lexical *lexical, const rag_lexical_chunk *chu
   RAG_TRY_OUT(group(&b, err));
   RAG_TRY_OUT(present_after(newest->present, chunks, count, &present, err));
   RAG_TRY_OUT(view_create(shared, rag_ref_take(b.core), present, &next, err));
-  for (uint32_t i = 0; i < b.change_count; i++) {
-    status = rag_lexical__change_prepare(b.core, &b.changes[i], &b.retired, err);
-    if (status != RAG_OK) {
-      while (i-- > 0) rag_lexical__change_cancel(b.core, &b.changes[i]);
-      goto out;
-    }
-  }
+  RAG_TRY_OUT(rag_lexical__changes_prepare(b.core, b.changes, b.change_count, &b.retired, err));
   // From here on nothing fails.
-  for (uint32_t i = 0; i < b.change_count; i++) rag_lexical__change_apply(b.core, &b.changes[i], &b.retired);
+  rag_lexical__changes_apply(b.core, b.changes, b.change_count, &b.retired);
   b.core->rows += count;
   b.chunks_kept = 0;
   rag_lexical__dictionary_sort(b.core->dictionary, &b.retired);

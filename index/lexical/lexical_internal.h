@@ -117,6 +117,11 @@ RAG_NODISCARD rag_status rag_lexical__dictionary_copy(const lex_dictionary *from
 uint32_t rag_lexical__dictionary_find(const lex_dictionary *dictionary, rag_slice text);
 uint32_t rag_lexical__dictionary_count(const lex_dictionary *dictionary); // numbers given so far
 uint32_t rag_lexical__dictionary_terms(const lex_dictionary *dictionary); // terms that have one
+// The writer's: the numbers of `count` texts, LEX_AHEAD at most; LEX_NO_TERM where there is none. What each needs of
+// memory is asked for before any of it is looked at, so that their waits overlap.
+#define LEX_AHEAD 32u
+void rag_lexical__dictionary_find_some(const lex_dictionary *dictionary, const rag_slice *texts, uint32_t count,
+                                       uint32_t out[LEX_AHEAD]);
 // The writer's: finds or adds. Outgrown tables go to `retired`.
 RAG_NODISCARD rag_status rag_lexical__dictionary_add(lex_dictionary *dictionary, rag_slice text, lex_retired *retired,
                                                      uint32_t *out, rag_error *err);
@@ -206,7 +211,7 @@ RAG_NODISCARD rag_status rag_lexical__core_room(lex_core *core, uint32_t ordinal
 RAG_NODISCARD rag_status rag_lexical__core_page(lex_core *core, uint32_t ordinal, rag_error *err);
 RAG_NODISCARD rag_status rag_lexical__core_slots(lex_core *core, uint32_t terms, rag_error *err);
 
-// What an append will do to one list: made by prepare, then applied or cancelled.
+// What an append will do to one list: made by prepare, then applied.
 typedef struct lex_change {
   uint32_t term;
   uint32_t count;       // entries, ordinals ascending
@@ -214,11 +219,10 @@ typedef struct lex_change {
   lex_list *list;       // the new list; NULL: the entries fit the tail of the old one
   uint32_t shared_head; // blocks of `list` that the old list has too
 } lex_change;
-// May fail: allocates all that apply needs, room in `retired` too.
-RAG_NODISCARD rag_status rag_lexical__change_prepare(lex_core *core, lex_change *change, lex_retired *retired,
-                                                     rag_error *err);
-void rag_lexical__change_apply(lex_core *core, lex_change *change, lex_retired *retired);
-void rag_lexical__change_cancel(lex_core *core, lex_change *change);
+// May fail, and has changed nothing then: allocates all that apply needs, room in `retired` too. One change a term.
+RAG_NODISCARD rag_status rag_lexical__changes_prepare(lex_core *core, lex_change *changes, uint32_t count,
+                                                      lex_retired *retired, rag_error *err);
+void rag_lexical__changes_apply(lex_core *core, lex_change *changes, uint32_t count, lex_retired *retired);
 
 // A new core with the rows of `present` and the terms that they have, alone.
 RAG_NODISCARD rag_status rag_lexical__core_rebuild(const lex_core *from, const rag_bitmap *present, lex_core **out,

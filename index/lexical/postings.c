@@ -257,7 +257,7 @@ static rag_status merge(builder *b, const lex_list *old, uint32_t from, const le
   return RAG_OK;
 }
 
-rag_status rag_lexical__change_prepare(lex_core *core, lex_change *change, lex_retired *retired, rag_error *err) {
+static rag_status prepare(lex_core *core, lex_change *change, lex_retired *retired, rag_error *err) {
   const lex_list *old = lex_core_list(core, change->term);
   change->list = NULL;
   bool behind = old && change->entries[0].ordinal < list_last(old);
@@ -284,7 +284,7 @@ rag_status rag_lexical__change_prepare(lex_core *core, lex_change *change, lex_r
   return RAG_OK;
 }
 
-void rag_lexical__change_apply(lex_core *core, lex_change *change, lex_retired *retired) {
+static void apply(lex_core *core, lex_change *change, lex_retired *retired) {
   lex_shared *shared = core->shared;
   uint32_t offset, segment = lex_segment_of(change->term, &offset);
   lex_list_slot *slot = &atomic_load_explicit(&core->lists[segment], memory_order_relaxed)[offset];
@@ -309,7 +309,7 @@ void rag_lexical__change_apply(lex_core *core, lex_change *change, lex_retired *
   rag_lexical__retire(retired, sum, old, list_bytes(old->tail_capacity));
 }
 
-void rag_lexical__change_cancel(lex_core *core, lex_change *change) {
+static void cancel(lex_core *core, lex_change *change) {
   if (!change->list) return;
   const lex_list *old = lex_core_list(core, change->term);
   builder b = {.core = core,
@@ -321,6 +321,47 @@ void rag_lexical__change_cancel(lex_core *core, lex_change *change) {
   builder_cancel(&b);
   rag_lexical__free(core->shared, &core->shared->postings_bytes, change->list, list_bytes(change->list->tail_capacity));
   change->list = NULL;
+}
+
+// A list is three loads that wait for each other: slot, head, end of the tail. As the lists of a batch are known, each is
+// asked for AHEAD changes before the next one needs it: change `at` stands at its first load here, and is worked on
+// AHEAD_STEPS * AHEAD calls later.
+#define AHEAD 16u
+#define AHEAD_STEPS 3u
+static void ask_ahead(const lex_core *core, const lex_change *changes, uint32_t count, uint32_t at) {
+  if (at < count) {
+    uint32_t offset, segment = lex_segment_of(changes[at].term, &offset);
+    __builtin_prefetch(atomic_load_explicit(&core->lists[segment], memory_order_relaxed) + offset);
+  }
+  if (at >= AHEAD && at - AHEAD < count) {
+    __builtin_prefetch(lex_core_list(core, changes[at - AHEAD].term), 1); // NULL does no harm
+  }
+  if (at >= 2 * AHEAD && at - 2 * AHEAD < count) {
+    const lex_list *list = lex_core_list(core, changes[at - 2 * AHEAD].term);
+    if (list) __builtin_prefetch(&list->tail[tail_count(list)], 1);
+  }
+}
+
+rag_status rag_lexical__changes_prepare(lex_core *core, lex_change *changes, uint32_t count, lex_retired *retired,
+                                        rag_error *err) {
+  for (uint32_t at = 0; at < count + AHEAD_STEPS * AHEAD; at++) {
+    ask_ahead(core, changes, count, at);
+    if (at < AHEAD_STEPS * AHEAD) continue;
+    uint32_t i = at - AHEAD_STEPS * AHEAD;
+    rag_status status = prepare(core, &changes[i], retired, err);
+    if (status != RAG_OK) {
+      while (i-- > 0) cancel(core, &changes[i]);
+      return status;
+    }
+  }
+  return RAG_OK;
+}
+
+void rag_lexical__changes_apply(lex_core *core, lex_change *changes, uint32_t count, lex_retired *retired) {
+  for (uint32_t at = 0; at < count + AHEAD_STEPS * AHEAD; at++) {
+    ask_ahead(core, changes, count, at);
+    if (at >= AHEAD_STEPS * AHEAD) apply(core, &changes[at - AHEAD_STEPS * AHEAD], retired);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------- writing all anew

@@ -318,7 +318,12 @@ void *client_run(void *arg) {
     bool replayed = false;
     plan(c);
     c->pending = true;
-    if (!op_send(c, http, &http_status, &commit, &replayed)) break; // killed: pending
+    bool answered = op_send(c, http, &http_status, &commit, &replayed);
+    for (uint32_t i = 0; i < c->patience && answered && http_status != 200; i++) {
+      sleep_us(5000);
+      answered = op_send(c, http, &http_status, &commit, &replayed);
+    }
+    if (!answered) break; // killed: pending
     if (http_status != 200) {
       fprintf(stderr, "kill_loop: client %u: a valid request was refused\n", c->number);
       exit(1);

@@ -44,7 +44,7 @@ _Noreturn static void die(const char *what) {
   exit(1);
 }
 
-static void sleep_us(uint64_t us) {
+void sleep_us(uint64_t us) {
   struct timespec left = {(time_t)(us / 1000000), (long)(us % 1000000) * 1000};
   while (nanosleep(&left, &left) != 0 && errno == EINTR) {
   }
@@ -184,6 +184,7 @@ static int run(const options *o) {
   RAG_ASSERT(clients);
   for (uint32_t i = 0; i < CLIENTS; i++) {
     clients[i].number = i;
+    clients[i].patience = o->mutant ? 200 : 0;
     clients[i].random.state = random_next(&random);
   }
   unsigned violations = 0, round = 0;

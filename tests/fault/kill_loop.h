@@ -111,7 +111,10 @@ typedef struct kill_client {
   uint32_t job_count;
   bool gc_asked;         // of any client: versions that nothing keeps may be gone
   uint64_t acknowledged; // in all rounds
+  uint32_t patience; // times that a refused request is sent again: what the mutant published is unreadable for a while
 } kill_client;
+
+void sleep_us(uint64_t us);
 
 // kill_client.c
 void text_of(uint32_t client, uint32_t slot, uint32_t version, rag_buf *out);

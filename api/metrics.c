@@ -283,6 +283,11 @@ static void process_text(rag_api *api, rag_buf *out) {
   double uptime = (double)(rag_clock_monotonic_ns() - api->started_ns) * 1e-9;
   decimal(out, "process_cpu_seconds_total", "counter", "CPU time of the process.", cpu);
   number(out, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
+  rag_heap_stats heap;
+  rag_heap_stats_get(&heap);
+  number(out, "ragd_heap_used_bytes", "gauge", "Heap memory in use, by libraries too.", heap.used_bytes);
+  number(out, "ragd_heap_free_bytes", "gauge", "Heap memory that is free and held for what comes next.",
+         heap.free_bytes);
   number(out, "process_open_fds", "gauge", "Open file descriptors.", open_files());
   number(out, "process_max_fds", "gauge", "Limit of open file descriptors.", (uint64_t)files.rlim_cur);
   decimal(out, "ragd_uptime_seconds", "gauge", "Since the data directory was opened.", uptime);

@@ -107,6 +107,14 @@ void rag_free(void *p);
 char *rag_strdup(const char *s);
 char *rag_strndup(const char *s, size_t size); // NUL-terminated copy of `size` bytes
 bool rag_mul_overflows(size_t a, size_t b, size_t *out);
+// The heap of the whole process, the allocations of libraries included (heap.c). Limits how many separate parts the C
+// library divides it into, before threads are started; the number, or 0 where the environment or the library decides.
+unsigned rag_heap_limit_arenas(void);
+typedef struct rag_heap_stats {
+  uint64_t used_bytes; // handed out, with the pieces that threads keep at hand
+  uint64_t free_bytes; // given back by the program and not, or not yet, to the system
+} rag_heap_stats;
+void rag_heap_stats_get(rag_heap_stats *out); // zeros where the C library does not tell. Takes about a millisecond
 // Tests: the Nth allocation from now (1 = the next) of this thread fails once; 0 turns it off.
 void rag_alloc_fail_after(uint64_t n);
 // True when the planned failure has happened since rag_alloc_fail_after.

@@ -193,11 +193,16 @@ int rag_kb__view_find_tag(const rag_kb__view *view, rag_slice name, uint32_t *in
 // ---------------------------------------------------------------------------------------------- ordinal tables
 
 // Arrays indexed by ordinal that grow without moving, so that readers need no lock: blocks of 4,096 entries behind a
-// directory. An entry is written before the version that makes it reachable is published.
+// directory. An entry is written before the version that makes it reachable is published. Numbers are never given again,
+// so a block goes when gc or purge has forgotten every entry of it: readers pin the tables (below).
 #define RAG_KB__TABLE_BLOCK 4096u
 typedef struct rag_kb__chunk_row {
   uint32_t content, start, end;
 } rag_kb__chunk_row;
+typedef struct rag_kb__chunk_block {
+  rag_kb__chunk_row rows[RAG_KB__TABLE_BLOCK];
+  uint64_t live[RAG_KB__TABLE_BLOCK / 64]; // guarded by: index_lock: were set and not forgotten
+} rag_kb__chunk_block;
 typedef struct rag_kb__revision_row {
   uint32_t content, first_chunk, chunk_count;
 } rag_kb__revision_row;
@@ -213,16 +218,29 @@ typedef struct rag_kb__revision_group {
 typedef struct rag_kb__revision_block {
   rag_kb__revision_row rows[RAG_KB__TABLE_BLOCK];
   rag_kb__revision_group groups[RAG_KB__TABLE_BLOCK / 64];
+  uint64_t live[RAG_KB__TABLE_BLOCK / 64]; // guarded by: index_lock: were set and not forgotten
 } rag_kb__revision_block;
+typedef struct rag_kb__newest_block {
+  _Atomic uint32_t revisions[RAG_KB__TABLE_BLOCK]; // atomic: relaxed; liveness is checked after
+  uint32_t count;                                  // guarded by: index_lock: of them that are not 0
+} rag_kb__newest_block;
 typedef struct rag_kb__tables {
-  _Atomic(rag_kb__chunk_row *) *chunks;         // directory; atomic: release on store, acquire on load
+  _Atomic(rag_kb__chunk_block *) *chunks;       // directory; atomic: release on store, acquire on load
   _Atomic(rag_kb__revision_block *) *revisions; // likewise
-  _Atomic(_Atomic uint32_t *) *last_revision; // by content: its newest revision (relaxed; liveness is checked after)
-  size_t ends[3];                             // written under index_lock: entries of each directory that may be in use
-  _Atomic uint64_t bytes;
+  _Atomic(rag_kb__newest_block *) *newest;      // likewise; by content: its newest revision
+  rag_cell era;                                 // tables.c: what readers pin
+  size_t ends[3];         // written under index_lock: entries of each directory that may be in use
+  _Atomic uint64_t bytes; // of the blocks that the directories name
 } rag_kb__tables;
 RAG_NODISCARD rag_status rag_kb__tables_init(rag_kb__tables *tables, rag_error *err);
 void rag_kb__tables_free(rag_kb__tables *tables);
+// Held around look-ups outside index_lock, so that what they read is not freed; rag_ref_drop ends it. Once for a search,
+// not once for a row: it costs a few atomic additions on lines that all readers share.
+void *rag_kb__tables_pin(rag_kb__tables *tables);
+// Under index_lock, when the rows are gone for good (either may be NULL). A block of which every entry was forgotten is
+// freed once nobody has it pinned; look-ups in it find nothing from now on.
+RAG_NODISCARD rag_status rag_kb__tables_forget(rag_kb__tables *tables, const rag_bitmap *chunks,
+                                               const rag_bitmap *revisions, rag_error *err);
 RAG_NODISCARD rag_status rag_kb__tables_set_chunk(rag_kb__tables *tables, uint32_t chunk, rag_kb__chunk_row row,
                                                   rag_error *err);
 bool rag_kb__tables_chunk(const rag_kb__tables *tables, uint32_t chunk, rag_kb__chunk_row *out);
@@ -231,8 +249,8 @@ RAG_NODISCARD rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uin
                                                      rag_kb__revision_row row, rag_error *err);
 bool rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row *out);
 uint32_t rag_kb__tables_newest(const rag_kb__tables *tables, uint32_t content); // its newest revision; 0: unknown
-// The chunks of a set of revisions. Revisions that the table does not know have none.
-RAG_NODISCARD rag_status rag_kb__tables_chunks_of(const rag_kb__tables *tables, const rag_bitmap *revisions,
+// The chunks of a set of revisions. Revisions that the table does not know have none. Pins the tables itself.
+RAG_NODISCARD rag_status rag_kb__tables_chunks_of(rag_kb__tables *tables, const rag_bitmap *revisions,
                                                   rag_bitmap **out, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- object cache

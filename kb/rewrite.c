@@ -59,6 +59,7 @@ rag_status rag_kb__forget_rows(rag_kb *kb, const rag_bitmap *chunks, const rag_b
   if (chunks != NULL) status = rag_index_remove(kb->index, chunks, err);
   if (status == RAG_OK && chunks != NULL) status = rag_lexical_remove(kb->lexical, chunks, err);
   if (status == RAG_OK && revisions != NULL) status = rag_fields_remove(kb->fields, revisions, err);
+  if (status == RAG_OK) status = rag_kb__tables_forget(&kb->tables, chunks, revisions, err);
   pthread_mutex_unlock(&kb->index_lock);
   pthread_mutex_unlock(&kb->load_lock);
   return status;

@@ -41,6 +41,7 @@ typedef struct run {
   rag_arena *arena;
   rag_version *version;
   rag_kb__config_ref *config;
+  void *tables; // a pin: chunk rows stay while it is held
   rag_index_view *vectors;
   rag_lexical_view *lexical;
   rag_kb__survivors *survivors; // NULL: no filter
@@ -216,6 +217,7 @@ static rag_status prepare(run *r, rag_error *err) {
   }
   if (plan->mode != RAG_SEARCH_VECTOR || (search->want_highlights && search->query.size > 0))
     RAG_TRY(query_words(r, err));
+  r->tables = rag_kb__tables_pin(&r->kb->tables);
   r->vectors = rag_index_pin(r->kb->index);
   r->lexical = rag_lexical_pin(r->kb->lexical);
   r->wanted = search->k + search->offset;
@@ -384,6 +386,7 @@ static void run_free(run *r) {
   rag_ref_drop(r->survivors);
   rag_ref_drop(r->lexical);
   rag_ref_drop(r->vectors);
+  rag_ref_drop(r->tables);
   rag_ref_drop(r->config);
   rag_ref_drop(r->version);
   rag_arena_destroy(r->arena);

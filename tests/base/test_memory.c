@@ -3,6 +3,7 @@
 // arenas filled to the limit and one past it; every prefix of an encoded record is read and must turn bad.
 #include "base/base.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -303,6 +304,71 @@ static void slices_compare_as_bytes(void **state) {
   assert_int_equal(rag_slice_str(NULL).size, 0);
 }
 
+// ---------------------------------------------------------------------------------------------- the heap
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HEAP_IS_REPLACED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HEAP_IS_REPLACED true
+#endif
+#endif
+#ifndef HEAP_IS_REPLACED
+#define HEAP_IS_REPLACED false
+#endif
+
+#define HEAP_THREADS 32
+
+static void *take_and_wait(void *arg) {
+  pthread_barrier_t *barriers = arg;
+  void *blocks[64];
+  for (size_t i = 0; i < RAG_COUNT_OF(blocks); i++) blocks[i] = rag_alloc(8192); // too large for a thread's own store
+  pthread_barrier_wait(&barriers[0]);
+  pthread_barrier_wait(&barriers[1]);
+  for (size_t i = 0; i < RAG_COUNT_OF(blocks); i++) rag_free(blocks[i]);
+  return NULL;
+}
+
+static void threads_share_arenas(void **state) {
+  RAG_UNUSED(state);
+  unsigned limit = rag_heap_limit_arenas(), arenas = 0;
+  if (limit == 0 || HEAP_IS_REPLACED) skip();
+  pthread_barrier_t barriers[2];
+  pthread_t threads[HEAP_THREADS];
+  for (int i = 0; i < 2; i++) assert_int_equal(pthread_barrier_init(&barriers[i], NULL, HEAP_THREADS + 1), 0);
+  for (int i = 0; i < HEAP_THREADS; i++)
+    assert_int_equal(pthread_create(&threads[i], NULL, take_and_wait, barriers), 0);
+  pthread_barrier_wait(&barriers[0]);
+  char *text = NULL;
+  size_t size = 0;
+  FILE *stream = open_memstream(&text, &size);
+  assert_non_null(stream);
+  assert_int_equal(malloc_info(0, stream), 0);
+  fclose(stream);
+  for (const char *at = text; (at = strstr(at, "<heap nr=")) != NULL; at++) arenas++;
+  free(text);
+  pthread_barrier_wait(&barriers[1]);
+  for (int i = 0; i < HEAP_THREADS; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < 2; i++) pthread_barrier_destroy(&barriers[i]);
+  assert_in_range(arenas, 1, limit);
+}
+
+static void the_heap_says_what_it_holds(void **state) {
+  RAG_UNUSED(state);
+  if (HEAP_IS_REPLACED) skip();
+  rag_heap_stats before, taken, after;
+  void *small[64], *large = NULL;
+  rag_heap_stats_get(&before);
+  for (size_t i = 0; i < RAG_COUNT_OF(small); i++) small[i] = rag_alloc(64 << 10);
+  large = rag_alloc(64 << 20); // mapped on its own
+  rag_heap_stats_get(&taken);
+  for (size_t i = 0; i < RAG_COUNT_OF(small); i++) rag_free(small[i]);
+  rag_free(large);
+  rag_heap_stats_get(&after);
+  assert_true(taken.used_bytes >= before.used_bytes + ((64 + 4) << 20));
+  assert_true(after.used_bytes < before.used_bytes + (1 << 20));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_nth_allocation_fails_once),
@@ -317,6 +383,8 @@ int main(void) {
       cmocka_unit_test(printf_grows),
       cmocka_unit_test(a_failed_buffer_stays_failed_until_cleared),
       cmocka_unit_test(slices_compare_as_bytes),
+      cmocka_unit_test(threads_share_arenas),
+      cmocka_unit_test(the_heap_says_what_it_holds),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,7 +184,8 @@ class Soak:
     # ------------------------------------------------------------------------------------------ the figures
 
     # What the daemon says of its own memory: where a growth would be looked for.
-    WATCHED = ("ragd_kb_vector_bytes", "ragd_kb_table_bytes", "ragd_kb_object_cache_bytes", "ragd_kb_versions_cached",
+    WATCHED = ("ragd_heap_used_bytes", "ragd_heap_free_bytes", "ragd_kb_vector_bytes", "ragd_kb_table_bytes",
+               "ragd_kb_word_bytes", "ragd_kb_field_bytes", "ragd_kb_object_cache_bytes", "ragd_kb_versions_cached",
                "ragd_store_memtable_bytes", "ragd_store_cache_bytes", "ragd_store_commits_total", "ragd_http_connections")
 
     def watched(self):

@@ -565,6 +565,48 @@ static void revived_rows_stay(void **state) {
   rag_ref_drop(r.kb);
 }
 
+// ---------------------------------------------------------------------------------------------- memory
+
+#define RENEWED 800
+
+static void renew_all(rag_kb *kb, int round) {
+  static char ids[RENEWED][8], texts[RENEWED][48];
+  static rag_document_input inputs[RENEWED];
+  rag_error err = {0};
+  rag_write_result result = {0};
+  rag_write write = {0};
+  rag_put put = {.documents = inputs, .document_count = RENEWED};
+  for (int i = 0; i < RENEWED; i++) {
+    snprintf(ids[i], sizeof ids[i], "d%d", i);
+    snprintf(texts[i], sizeof texts[i], "paper %d in state %d", i, round);
+    inputs[i] = (rag_document_input){.id = S(ids[i]), .text = S(texts[i]), .metadata = S("{\"kind\":1}")};
+  }
+  OK(rag_kb_put(kb, &write, &put, &result, NULL, &err));
+}
+
+// Numbers are never given again, so what is indexed by number must go with what it stood for: the memory of a kb is that
+// of what is stored, whatever came and went.
+static void memory_goes_with_the_rows(void **state) {
+  kb_fixture *f = *state;
+  rag_kb *kb = kb_test_new(f);
+  rag_kbs_stats stats, first = {0};
+  const uint64_t block = sizeof(rag_kb__chunk_block) + sizeof(rag_kb__revision_block) + sizeof(rag_kb__newest_block);
+  for (int round = 0; round < 24; round++) {
+    renew_all(kb, round);
+    assert_string_equal(kb_test_search(kb, "main", "paper 7", 1), "d7"); // loads
+    collect(f, kb, 1);
+    rag_kbs_stats_get(f->kbs, &stats);
+    if (round == 3) first = stats;
+    if (round < 4) continue;
+    assert_true(stats.table_bytes <= 2 * block); // 800 rows lie in two blocks at most, 19,200 in five
+    assert_true(stats.vector_bytes <= 2 * first.vector_bytes);
+    assert_true(stats.word_bytes <= 2 * first.word_bytes);
+    assert_true(stats.field_bytes <= 2 * first.field_bytes);
+  }
+  assert_int_equal(rows_of(f, kb, RAG_CF_REVISION), RENEWED);
+  rag_ref_drop(kb);
+}
+
 typedef struct writer {
   rag_kb *kb;
   int number;
@@ -636,7 +678,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       KB_TEST(histories_keep_their_versions), KB_TEST(merges_survive),
       KB_TEST(dropped_refs_say_so),           KB_TEST(revived_rows_stay),
-      KB_TEST(writers_and_gc_cross),
+      KB_TEST(memory_goes_with_the_rows),     KB_TEST(writers_and_gc_cross),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,6 +123,7 @@ static int serve_command(int argc, char **argv) {
   rag_error err = {0};
   bool help = false;
   int exit_status = RAGD_EXIT_OK;
+  (void)rag_heap_limit_arenas();
   if (ragd_config_init(&config, &err) != RAG_OK) return complain(&err, RAGD_EXIT_FAILED);
   if (ragd_config_arguments(&config, argc, argv, &help, &err) != RAG_OK) exit_status = complain(&err, RAGD_EXIT_USAGE);
   else if (help) exit_status = print_help();

@@ -108,37 +108,37 @@ static int compare_ints(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static question draw_question(uint32_t path) {
-  question q = {.count = draw(9), .marks = 1u << draw(15)};
-  q.kind = draw(KINDS);
-  if (q.kind == PREFIX) q.count = 1;
-  for (uint32_t i = 0; i < q.count; i++) {
+// Filled in its place: its strings point into itself.
+static void draw_question(uint32_t path, question *q) {
+  *q = (question){.count = draw(9), .marks = 1u << draw(15)};
+  q->kind = draw(KINDS);
+  if (q->kind == PREFIX) q->count = 1;
+  for (uint32_t i = 0; i < q->count; i++) {
     value v = draw_value(path);
     while (v.kind != RAG_FIELDS_STRING) v = draw_value(path);
-    snprintf(q.texts[i], sizeof q.texts[i], "%s", v.string);
-    q.ints[i] = v.integer;
+    snprintf(q->texts[i], sizeof q->texts[i], "%s", v.string);
+    q->ints[i] = v.integer;
   }
-  for (uint32_t i = 0; i < q.count; i++) {
-    q.strings[i] = rag_slice_str(q.texts[i]);
-    if (q.kind == PREFIX) q.strings[i].size = draw((uint32_t)q.strings[i].size + 1);
+  for (uint32_t i = 0; i < q->count; i++) {
+    q->strings[i] = rag_slice_str(q->texts[i]);
+    if (q->kind == PREFIX) q->strings[i].size = draw((uint32_t)q->strings[i].size + 1);
   }
-  qsort(q.strings, q.count, sizeof *q.strings, compare_slices);
-  qsort(q.ints, q.count, sizeof *q.ints, compare_ints);
+  qsort(q->strings, q->count, sizeof *q->strings, compare_slices);
+  qsort(q->ints, q->count, sizeof *q->ints, compare_ints);
   value low = draw_value(path), high = draw_value(path);
-  q.range = (rag_fields_range){.has_low = draw(5) > 0,
-                               .has_high = draw(5) > 0,
-                               .low_open = draw(2),
-                               .high_open = draw(2),
-                               .low = draw(2) ? low.number : (double)low.integer,
-                               .high = draw(2) ? high.number : (double)high.integer,
-                               .low_us = low.integer,
-                               .high_us = high.integer};
-  if (draw(4) > 0 && q.range.low > q.range.high) { // mostly ends that do not cross
-    double swap = q.range.low;
-    q.range.low = q.range.high;
-    q.range.high = swap;
+  q->range = (rag_fields_range){.has_low = draw(5) > 0,
+                                .has_high = draw(5) > 0,
+                                .low_open = draw(2),
+                                .high_open = draw(2),
+                                .low = draw(2) ? low.number : (double)low.integer,
+                                .high = draw(2) ? high.number : (double)high.integer,
+                                .low_us = low.integer,
+                                .high_us = high.integer};
+  if (draw(4) > 0 && q->range.low > q->range.high) { // mostly ends that do not cross
+    double swap = q->range.low;
+    q->range.low = q->range.high;
+    q->range.high = swap;
   }
-  return q;
 }
 
 static bool number_in(const rag_fields_range *r, double v) {
@@ -216,7 +216,8 @@ static void check_questions(rag_fields *fields, uint32_t count) {
   uint64_t words[WORDS];
   for (uint32_t i = 0; i < count; i++) {
     uint32_t path = draw(PATHS);
-    question q = draw_question(path);
+    question q;
+    draw_question(path, &q);
     ask(view, &q, path, words);
     for (uint32_t row = 0; row < ROWS; row++)
       if (words_have(words, row) != row_holds(&q, path, &model[row]))

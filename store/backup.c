@@ -63,7 +63,7 @@ static rag_status lock_directory(const char *dir, int *out, rag_error *err) {
   char *path = rag_backup__path(dir, "LOCK", NULL);
   rag_status status = RAG_OK;
   if (path == NULL) return rag_fail_no_memory(err, BACKUP_PATH_MAX);
-  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) status = rag_os_fail(err, "open", path, errno);
   else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
     status = errno == EWOULDBLOCK ? rag_fail_field(err, RAG_FAILED_PRECONDITION, "locked",
@@ -363,6 +363,7 @@ rag_status rag_store_backup(rag_store *store, const char *dir, const char *progr
   RAG_TRY(rag_os_make_dirs(dir, err));
   RAG_TRY_OUT(check_apart(store, dir, err));
   RAG_TRY_OUT(lock_directory(dir, &lock, err));
+  RAG_TRY_OUT(rag_backup__check_plain(dir, err));
   RAG_TRY_OUT(make_part(dir, BACKUP_ENGINE, err));
   RAG_TRY_OUT(make_part(dir, BACKUP_MANIFESTS, err));
   RAG_TRY_OUT(make_part(dir, BACKUP_FILES, err));
@@ -436,6 +437,7 @@ static rag_status remove_some(const char *dir, const uint32_t *ids, uint32_t cou
   int lock = -1;
   rag_status status;
   RAG_TRY_OUT(lock_directory(dir, &lock, err));
+  RAG_TRY_OUT(rag_backup__check_plain(dir, err));
   RAG_TRY_OUT(make_part(dir, BACKUP_ENGINE, err)); // what was lost of the directory must not keep one from removing it
   RAG_TRY_OUT(make_part(dir, BACKUP_MANIFESTS, err));
   RAG_TRY_OUT(open_engine(dir, &engine, err));

@@ -1,5 +1,5 @@
 // Private to backup.c (making and removing), backup_manifest.c (the record of a backup) and backup_restore.c (reading).
-// See backup.c for the layout and the invariants.
+// backup_files.c opens what is in a backup directory. See backup.c for the layout and the invariants.
 #ifndef RAGD_STORE_BACKUP_INTERNAL_H
 #define RAGD_STORE_BACKUP_INTERNAL_H
 
@@ -47,6 +47,15 @@ RAG_NODISCARD rag_status rag_backup__numbers(const char *folder, uint32_t **out,
 typedef rag_status (*rag_backup__tick_fn)(void *ctx, uint64_t bytes, rag_error *err);
 RAG_NODISCARD rag_status rag_backup__read(const char *dir, const rag_backup__file *file, int out_fd,
                                           rag_backup__tick_fn tick, void *tick_ctx, rag_error *err);
+
+// A regular file of the directory, found without following a link; nothing else is opened. RAG_DATA_LOSS: it is missing, or
+// is or lies behind something else. *out: to be closed.
+RAG_NODISCARD rag_status rag_backup__open(const char *dir, const char *path, int *out, rag_error *err);
+// Its bytes, owned; RAG_DATA_LOSS when there are more than bytes_max.
+RAG_NODISCARD rag_status rag_backup__load(const char *dir, const char *path, uint64_t bytes_max, char **out,
+                                          size_t *out_size, rag_error *err);
+// RAG_FAILED_PRECONDITION: something in the directory is neither a folder nor a regular file.
+RAG_NODISCARD rag_status rag_backup__check_plain(const char *dir, rag_error *err);
 
 // Progress over many files.
 typedef struct rag_backup__meter {

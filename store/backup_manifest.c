@@ -5,12 +5,13 @@
 // bytes store identity, varint count, then of each file: bytes path, bytes to, varint size, u32le CRC32C; at last u32le
 // CRC32C of everything before it. bytes: varint length, then the bytes. Later versions append before the checksum.
 //
-// Invariants: paths are relative and never leave their directory (checked at both ends); the record is complete or not
-// there (rag_os_write_file).
+// Invariants: paths are relative and never leave their directory (checked at both ends), and what is restored is what a
+// data directory has: db/NAME, FORMAT; the record is complete or not there (rag_os_write_file).
 #include "store/backup_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MANIFEST_VERSION 1u
@@ -39,10 +40,17 @@ static bool path_is_plain(rag_slice path) {
   return last != '/';
 }
 
+// No other file: ENDPOINT, say, would tell ragctl where to send its key.
+static bool target_is_plain(rag_slice to) {
+  if (rag_slice_equal(to, rag_slice_str("FORMAT"))) return true;
+  return to.size > 3 && memcmp(to.data, "db/", 3) == 0 && memchr(to.data + 3, '/', to.size - 3) == NULL &&
+         path_is_plain(to);
+}
+
 rag_status rag_backup__manifest_add(rag_backup__manifest *manifest, rag_slice path, rag_slice to, uint64_t size,
                                     uint32_t crc, rag_error *err) {
   rag_slice bad = path_is_plain(path) ? to : path;
-  if (bad.data != to.data || (to.size > 0 && !path_is_plain(to)))
+  if (bad.data != to.data || (to.size > 0 && !target_is_plain(to)))
     return rag_fail(err, RAG_DATA_LOSS, "a backup's manifest names the file '%.*s', which no backup has",
                     (int)RAG_MIN(bad.size, (size_t)100), bad.data);
   if (manifest->file_count == RAG_BACKUP_FILES_MAX)
@@ -138,12 +146,13 @@ static rag_status decode(const char *path, uint32_t id, rag_slice bytes, rag_bac
 
 rag_status rag_backup__manifest_read(const char *dir, uint32_t id, rag_backup__manifest *out, rag_error *err) {
   rag_backup__manifest manifest = {0};
-  char *bytes = NULL, *path = rag_backup__numbered(dir, BACKUP_MANIFESTS, id);
+  char *bytes = NULL, *path = rag_backup__numbered(dir, BACKUP_MANIFESTS, id), inside[64];
   size_t size = 0;
   rag_status status = path == NULL ? rag_fail_no_memory(err, BACKUP_PATH_MAX) : RAG_OK;
-  if (status == RAG_OK && !rag_os_exists(path))
+  snprintf(inside, sizeof inside, BACKUP_MANIFESTS "/%u", id);
+  if (status == RAG_OK) status = rag_backup__load(dir, inside, BACKUP_MANIFEST_BYTES_MAX, &bytes, &size, err);
+  if (status == RAG_DATA_LOSS && !rag_os_exists(path))
     status = rag_fail(err, RAG_NOT_FOUND, "there is no backup %u in %s; `backup list` shows those that are", id, dir);
-  if (status == RAG_OK) status = rag_os_read_file(path, BACKUP_MANIFEST_BYTES_MAX, &bytes, &size, err);
   if (status == RAG_OK) status = decode(path, id, rag_slice_of(bytes, size), &manifest, err);
   if (status == RAG_OK) *out = manifest;
   else rag_backup__manifest_free(&manifest);

@@ -22,12 +22,13 @@ rag_status rag_backup__meter_tick(void *ctx, uint64_t bytes, rag_error *err) {
   return meter->watch->progress(meter->watch->ctx, meter->done, meter->total, err);
 }
 
-static rag_status read_all(int fd, const char *path, int out_fd, uint64_t *size, uint32_t *crc,
+// To the end, or to the block with which it is more than `most` bytes.
+static rag_status read_all(int fd, const char *path, uint64_t most, int out_fd, uint64_t *size, uint32_t *crc,
                            rag_backup__tick_fn tick, void *tick_ctx, rag_error *err) {
   char *block = rag_alloc(BLOCK_BYTES);
   rag_status status = RAG_OK;
   if (block == NULL) return rag_fail_no_memory(err, BLOCK_BYTES);
-  for (;;) {
+  while (*size <= most) {
     ssize_t got = read(fd, block, BLOCK_BYTES);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) status = rag_os_fail(err, "read", path, errno);
@@ -47,12 +48,10 @@ rag_status rag_backup__read(const char *dir, const rag_backup__file *file, int o
   uint64_t size = 0;
   uint32_t crc = 0;
   char *path = rag_backup__path(dir, file->path, NULL);
+  int fd = -1;
   if (path == NULL) return rag_fail_no_memory(err, BACKUP_PATH_MAX);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  rag_status status = RAG_OK;
-  if (fd < 0 && errno == ENOENT) status = rag_fail(err, RAG_DATA_LOSS, "%s is missing", path);
-  else if (fd < 0) status = rag_os_fail(err, "open", path, errno);
-  else status = read_all(fd, path, out_fd, &size, &crc, tick, tick_ctx, err);
+  rag_status status = rag_backup__open(dir, file->path, &fd, err);
+  if (status == RAG_OK) status = read_all(fd, path, file->size, out_fd, &size, &crc, tick, tick_ctx, err);
   if (status == RAG_OK && size != file->size)
     status = rag_fail(err, RAG_DATA_LOSS, "%s is damaged: it has %llu bytes, not %llu", path, (unsigned long long)size,
                       (unsigned long long)file->size);

@@ -1,7 +1,9 @@
 // Documents from files: folders, text files and NDJSON become elements of PutDocuments' "documents", as JSON text.
 //
-// A folder is read in the order of its ids, symbolic links to files are followed and to folders are not (they may form
-// circles), and what is not a document is said on stderr: hidden entries apart, nothing is left out in silence.
+// A folder is read in the order of its ids, symbolic links to files of the folder are followed and others are not: those
+// to folders may form circles, and a link to a file elsewhere would let whoever may write into the folder publish what the
+// one who syncs it may read. What is not a document is said on stderr: hidden entries apart, nothing is left out in
+// silence.
 #include "tools/ragctl/ctl.h"
 
 #include <dirent.h>
@@ -179,23 +181,41 @@ static rag_status list_folder(const char *path, rag_strings *out, rag_error *err
   return status;
 }
 
-static rag_status read_folder(const char *path, const char *id, unsigned depth, const ctl_read_options *options,
-                              ctl_documents *out, rag_error *err);
+typedef struct folder { // that was named
+  char *root;           // its path without links
+  const ctl_read_options *options;
+} folder;
 
-static rag_status read_entry(const char *path, const char *id, const char *name, unsigned depth,
-                             const ctl_read_options *options, ctl_documents *out, rag_error *err) {
+static rag_status read_folder(const folder *from, const char *path, const char *id, unsigned depth, ctl_documents *out,
+                              rag_error *err);
+
+static rag_status read_link(const folder *from, const char *path, const char *id, const struct stat *stat_of,
+                            ctl_documents *out, rag_error *err) {
+  size_t size = strlen(from->root);
+  char *target = realpath(path, NULL);
+  if (!target) return rag_os_fail(err, "resolve", path, errno);
+  bool inside = strncmp(target, from->root, size) == 0 && (target[size] == '/' || from->root[size - 1] == '/');
+  rag_status status = inside ? read_text_file(target, id, stat_of, false, from->options, out, err)
+                             : skip_or_fail(out, path, false, "is a link to a file outside the folder", err);
+  free(target); // of libc
+  return status;
+}
+
+static rag_status read_entry(const folder *from, const char *path, const char *id, const char *name, unsigned depth,
+                             ctl_documents *out, rag_error *err) {
   struct stat link, target;
   if (lstat(path, &link) != 0) return rag_os_fail(err, "lstat", path, errno);
-  if (S_ISDIR(link.st_mode)) return read_folder(path, id, depth + 1, options, out, err);
-  if (!has_extension(name, options->extensions)) return RAG_OK; // what --ext asked for
+  if (S_ISDIR(link.st_mode)) return read_folder(from, path, id, depth + 1, out, err);
+  if (!has_extension(name, from->options->extensions)) return RAG_OK; // what --ext asked for
   if (stat(path, &target) != 0) return skip_or_fail(out, path, false, "is a link to nothing", err);
   if (S_ISDIR(target.st_mode)) return skip_or_fail(out, path, false, "is a link to a folder", err);
   if (!S_ISREG(target.st_mode)) return skip_or_fail(out, path, false, "is no file", err);
-  return read_text_file(path, id, &target, false, options, out, err);
+  if (S_ISLNK(link.st_mode)) return read_link(from, path, id, &target, out, err);
+  return read_text_file(path, id, &target, false, from->options, out, err);
 }
 
-static rag_status read_folder(const char *path, const char *id, unsigned depth, const ctl_read_options *options,
-                              ctl_documents *out, rag_error *err) {
+static rag_status read_folder(const folder *from, const char *path, const char *id, unsigned depth, ctl_documents *out,
+                              rag_error *err) {
   rag_strings names = {0};
   if (depth > FOLDER_DEPTH_MAX)
     return rag_fail(err, RAG_OUT_OF_RANGE, "%s is over %u folders deep", path, FOLDER_DEPTH_MAX);
@@ -204,7 +224,7 @@ static rag_status read_folder(const char *path, const char *id, unsigned depth, 
     char *entry_path = NULL, *entry_id = NULL;
     status = join(path, names.items[i], &entry_path, err);
     if (status == RAG_OK) status = join(id, names.items[i], &entry_id, err);
-    if (status == RAG_OK) status = read_entry(entry_path, entry_id, names.items[i], depth, options, out, err);
+    if (status == RAG_OK) status = read_entry(from, entry_path, entry_id, names.items[i], depth, out, err);
     rag_free(entry_path);
     rag_free(entry_id);
   }
@@ -262,10 +282,13 @@ rag_status ctl_read_path(const char *path, const ctl_read_options *options, rag_
   if (S_ISDIR(stat_of.st_mode)) {
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') size--;
-    char *folder = rag_strndup(path, size);
-    if (!folder) return rag_fail_no_memory(err, size);
-    rag_status status = read_folder(folder, "", 0, options, out, err);
-    rag_free(folder);
+    char *named = rag_strndup(path, size);
+    if (!named) return rag_fail_no_memory(err, size);
+    folder from = {.root = realpath(path, NULL), .options = options};
+    rag_status status =
+        from.root ? read_folder(&from, named, "", 0, out, err) : rag_os_fail(err, "resolve", path, errno);
+    free(from.root); // of libc
+    rag_free(named);
     return status;
   }
   if (!is_ndjson(path)) return read_text_file(path, id_of_file(path), &stat_of, true, options, out, err);

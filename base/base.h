@@ -66,7 +66,7 @@ typedef struct rag_error {
 } rag_error;
 
 // Fills *err (when not NULL) and returns `status`, so that `return rag_fail(...)` is one line. A message says what is
-// wrong and what to change. Long texts are cut at a UTF-8 boundary.
+// wrong and what to change. Long texts are cut at a UTF-8 boundary; what is no UTF-8 becomes '?'.
 rag_status rag_fail(rag_error *err, rag_status status, const char *fmt, ...) RAG_PRINTF(3, 4);
 // The same, naming the request field.
 rag_status rag_fail_field(rag_error *err, rag_status status, const char *field, const char *fmt, ...) RAG_PRINTF(4, 5);

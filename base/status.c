@@ -2,8 +2,9 @@
 //
 // Threads: no shared state. A rag_error belongs to its caller.
 //
-// Texts are cut, never refused: an error path must not be able to fail. A cut lands on a UTF-8 boundary, since the text
-// leaves the process as JSON.
+// Texts are cut and mended, never refused: an error path must not be able to fail. They leave the process as JSON, so a
+// cut lands on a UTF-8 boundary, and what is no UTF-8 (a part of a request, of a damaged file, or what a caller's own cut
+// by "%.*s" has left of a character) becomes '?'.
 #include "base/base.h"
 
 #include <stdio.h>
@@ -53,15 +54,21 @@ static void cut_clean(char *text, size_t capacity, size_t wanted) {
   if (!rag_utf8_valid(text + start, size - start)) text[start] = '\0';
 }
 
+static void mend(char *text) {
+  for (size_t size = strlen(text), at = 0; (at += rag_utf8_bad_offset(text + at, size - at)) < size; at++) text[at] = '?';
+}
+
 static void copy_text(char *to, size_t capacity, const char *from) {
   int wanted = snprintf(to, capacity, "%s", from ? from : "");
   if (wanted > 0) cut_clean(to, capacity, (size_t)wanted);
+  mend(to);
 }
 
 static void format_text(char *to, size_t capacity, const char *fmt, va_list args) {
   int wanted = vsnprintf(to, capacity, fmt, args);
   if (wanted < 0) to[0] = '\0';
   else cut_clean(to, capacity, (size_t)wanted);
+  mend(to);
 }
 
 // Arguments may point into *err itself (wrapping an error's own text), so the text is made aside first.

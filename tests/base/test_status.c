@@ -87,6 +87,21 @@ static void long_texts_are_cut_at_characters(void **state) {
     for (size_t lead = 0; lead < 8; lead++) check_cut(lead, units[u]);
 }
 
+static void texts_are_mended(void **state) {
+  RAG_UNUSED(state);
+  rag_error err = {0};
+  rag_fail_field(&err, RAG_INVALID_ARGUMENT, "a\xFF", "'%.*s' is not \xC3\xA9", 4, "x\xE2\x82\xAC\xE2"); // whole
+  assert_string_equal(err.field, "a?");
+  assert_string_equal(err.message, "'x\xE2\x82\xAC' is not \xC3\xA9");
+  rag_fail(&err, RAG_INVALID_ARGUMENT, "'%.*s' is cut", 3, "x\xE2\x82\xAC");
+  assert_string_equal(err.message, "'x\?\?' is cut");
+  rag_fail(&err, RAG_DATA_LOSS, "\xFE%s\xC3", "\x80\xED\xA0\x80z");
+  assert_true(rag_utf8_valid(err.message, strlen(err.message)));
+  assert_string_equal(err.message, "\?\?\?\?\?z\?");
+  rag_error_prefix(&err, "%.*s", 1, "\xC3\xA9");
+  assert_string_equal(err.message, "\?: \?\?\?\?\?z\?");
+}
+
 static rag_status two_steps(rag_status first, rag_status second, int *io_reached) {
   RAG_TRY(first);
   rag_status status = RAG_OK;
@@ -115,6 +130,7 @@ int main(void) {
       cmocka_unit_test(an_error_can_be_built_from_itself),
       cmocka_unit_test(prefix_keeps_status_and_field),
       cmocka_unit_test(long_texts_are_cut_at_characters),
+      cmocka_unit_test(texts_are_mended),
       cmocka_unit_test(try_macros),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,6 +86,7 @@ config_error 'data = d\nworker_threads = lots\n' "ragd.conf:2: worker_threads: '
 config_error 'data = d\ndata = e\n' 'ragd.conf:2: data was already set on line 1'
 config_error 'data = d\nlisten\n' "ragd.conf:2: 'listen' is no setting; write name = value"
 config_error 'access_log = yes\n' "ragd.conf:1: access_log: 'yes' is neither on nor off"
+config_error 'data = d\nlisten = \0000\n' 'ragd.conf:2: listen: .* holds a NUL character'
 config_error 'allow_test_mutants = on\n' 'there is no setting'
 try 2 "$ragd" serve --config missing.conf --data d
 complains 'missing.conf'

@@ -166,6 +166,7 @@ static rag_status set_value(ragd_config *config, const setting *s, rag_slice val
   switch (s->kind) {
   case KIND_TEXT: {
     if (value.size == 0) return rag_fail(err, RAG_INVALID_ARGUMENT, "%s must not be empty", s->name);
+    if (memchr(value.data, '\0', value.size)) return bad_value(s, value, "holds a NUL character", err);
     char *copy = rag_strndup(value.data, value.size);
     if (!copy) return rag_fail_no_memory(err, value.size);
     rag_free(*(char **)field);

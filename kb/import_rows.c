@@ -65,6 +65,11 @@ static rag_status content_row(rag_kb__import *im, rag_reader *r, rag_error *err)
   return RAG_OK;
 }
 
+// A kb that embeds its texts has a vector for every chunk; where clients bring the vectors a chunk may have none.
+static bool vector_missing(const rag_kb__import *im) {
+  return im->record.config.model[0] != '\0' && im->last_vector != im->last_chunk;
+}
+
 static rag_status chunk_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
   rag_kb__chunk chunk;
   rag_key key;
@@ -77,6 +82,7 @@ static rag_status chunk_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
       content->chunk_count >= RAG_DOCUMENT_CHUNKS_MAX ||
       (content->chunk_count > 0 && number != content->first_chunk + content->chunk_count))
     return damaged(err, "chunk %u is none", number);
+  if (vector_missing(im)) return damaged(err, "the vector of chunk %u is missing", im->last_chunk);
   if (content->chunk_count++ == 0) content->first_chunk = number;
   im->last_chunk = number;
   RAG_TRY(add_to(im->chunks, number, err));
@@ -353,6 +359,7 @@ static rag_status count_used(rag_kb__import *im, uint64_t *out, rag_error *err) 
 rag_status rag_kb__import_complete(rag_kb__import *im, rag_error *err) {
   uint64_t used = 0;
   RAG_TRY(count_used(im, &used, err));
+  if (vector_missing(im)) return damaged(err, "the vector of chunk %u is missing", im->last_chunk);
   if (used != im->content_count) return damaged(err, "a content belongs to no revision");
   if (im->checkpoint_due) return damaged(err, "a checkpoint is missing");
   if (!is_branch(im, rag_slice_str("main"))) return damaged(err, "there is no branch 'main'");

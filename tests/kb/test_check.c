@@ -84,6 +84,18 @@ typedef struct saved {
   rag_buf key, value;
 } saved;
 
+static void a_client_may_leave_vectors_out(void **state) {
+  kb_fixture *f = *state;
+  float vector[2] = {1, 0};
+  rag_kb *kb = kb_test_create(f, "vectors", "", 2);
+  rag_chunk_input chunks[] = {{.text = S("with"), .vector = vector, .vector_dimension = 2}, {.text = S("without")}};
+  rag_document_input in = {.id = S("a"), .chunks = chunks, .chunk_count = 2};
+  assert_int_equal(kb_test_put_input(kb, NULL, &in).chunks_added, 2);
+  rag_ref_drop(kb);
+  findings found = check(f);
+  if (found.errors + found.notes > 0) fail_msg("%s", found.first);
+}
+
 static uint32_t save_rows(kb_fixture *f, rag_cf cf, saved rows[], uint32_t room) {
   rag_store_iter *it = NULL;
   rag_error err = {0};
@@ -158,6 +170,7 @@ static void strays_are_notes(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_sound_store_has_no_findings, kb_test_setup, kb_test_teardown),
+      cmocka_unit_test_setup_teardown(a_client_may_leave_vectors_out, kb_test_setup, kb_test_teardown),
       cmocka_unit_test_setup_teardown(every_lost_row_is_named, kb_test_setup, kb_test_teardown),
       cmocka_unit_test_setup_teardown(strays_are_notes, kb_test_setup, kb_test_teardown),
   };

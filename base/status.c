@@ -55,7 +55,8 @@ static void cut_clean(char *text, size_t capacity, size_t wanted) {
 }
 
 static void mend(char *text) {
-  for (size_t size = strlen(text), at = 0; (at += rag_utf8_bad_offset(text + at, size - at)) < size; at++) text[at] = '?';
+  for (size_t size = strlen(text), at = 0; (at += rag_utf8_bad_offset(text + at, size - at)) < size; at++)
+    text[at] = '?';
 }
 
 static void copy_text(char *to, size_t capacity, const char *from) {

@@ -11,7 +11,8 @@
 //   COMMIT        record and delta decode; the delta's base, or the checkpoint, is there; parents are older; the version
 //                 materialises; its numbers of documents and chunks are the record's
 //   live sets     every revision that a commit holds has its rows: itself, its document entry, its content, its chunks,
-//                 their vectors where the kb makes them; at branch heads and tags the chunks alive are those of the revisions alive
+//                 their vectors where the kb makes them; at branch heads and tags the chunks alive are those of the
+//                 revisions alive
 //   CACHE         decodes; of what is there it names a vector of the same space
 //   jobs          decode
 // Rows that no commit needs, rows of no kb, and rows of kinds that this program does not know are notes: gc, a deletion

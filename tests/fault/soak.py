@@ -8,6 +8,7 @@ descriptors and threads are written to --out as JSON lines. After the first thir
 size) the figures of the second third are the base: at the end
 
     median memory of the last third  <= base median * 1.15 + 24 MiB
+    median of each of PARTS          <= base median * 1.25 + 1 MiB
     largest descriptor count after   <= base maximum + 32
     threads                          == those of the base
 
@@ -188,6 +189,9 @@ class Soak:
                "ragd_kb_word_bytes", "ragd_kb_field_bytes", "ragd_kb_object_cache_bytes", "ragd_kb_versions_cached",
                "ragd_store_memtable_bytes", "ragd_store_cache_bytes", "ragd_store_commits_total", "ragd_http_connections")
 
+    # Of these, what is indexed by number or by word: it grows by little at a time, and for ever where nothing is forgotten.
+    PARTS = ("ragd_kb_table_bytes", "ragd_kb_word_bytes", "ragd_kb_field_bytes")
+
     def watched(self):
         try:
             c = self.connection()
@@ -273,6 +277,10 @@ class Soak:
               f"threads {base[-1]['threads']} -> {late[-1]['threads']}")
         if late_rss > base_rss * 1.15 + (24 << 20):
             self.wrong.append(f"memory grew from {base_rss} to {late_rss} bytes")
+        for name in self.PARTS:
+            was, now = (statistics.median(s.get(name, 0) for s in part) for part in (base, late))
+            if now > was * 1.25 + (1 << 20):
+                self.wrong.append(f"{name} grew from {was:.0f} to {now:.0f}")
         if late_fds > base_fds + 32:
             self.wrong.append(f"descriptors grew from {base_fds} to {late_fds}")
         if max(s["threads"] for s in late) > max(s["threads"] for s in base):

@@ -1,23 +1,11 @@
 // Goal: no text makes the filter parser crash, leak, keep a part of the text, or refuse without a place and a reason;
-// no filter makes matching read past the metadata or answer differently twice; evaluation over field indexes agrees with
-// matching. Method: libFuzzer. What is accepted is matched against fixed metadata, after its text and its parser are
-// gone, and is matched again negated: exactly one of the two may hold. Then it is evaluated over an index of that
+// no filter makes matching read past the metadata or answer differently twice; evaluation over field indexes agrees
+// with matching. Method: libFuzzer. What is accepted is matched against fixed metadata, after its text and its parser
+// are gone, and is matched again negated: exactly one of the two may hold. Then it is evaluated over an index of that
 // metadata, once with limits that leave much open.
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "base/json.h"
 #include "kb/filters/filters_internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(condition)                                                                                             \
-  do {                                                                                                                 \
-    if (!(condition)) {                                                                                                \
-      fprintf(stderr, "failed: %s (%s:%d)\n", #condition, __FILE__, __LINE__);                                         \
-      abort();                                                                                                         \
-    }                                                                                                                  \
-  } while (0)
+#include "tests/fuzz/fuzz.h"
 
 static const char *const metadata[] = {
     "",

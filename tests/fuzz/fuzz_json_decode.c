@@ -1,21 +1,9 @@
 // Goal: no body makes the JSON parser and codec crash, leak, read past the body, or accept what they cannot say again.
 // Method: libFuzzer. The first byte picks the message type. What is accepted is encoded, and the encoding must be read
 // back into the same encoding; what the fast parser refuses, the slow reader must refuse too, but for duplicate names.
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "api/api_internal.h"
 #include "base/json_internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(condition)                                                                                             \
-  do {                                                                                                                 \
-    if (!(condition)) {                                                                                                \
-      fprintf(stderr, "failed: %s (%s:%d)\n", #condition, __FILE__, __LINE__);                                         \
-      abort();                                                                                                         \
-    }                                                                                                                  \
-  } while (0)
+#include "tests/fuzz/fuzz.h"
 
 static const ProtobufCMessageDescriptor *const types[] = {
     &ragd__v1__search_request__descriptor,

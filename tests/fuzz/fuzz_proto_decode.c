@@ -1,20 +1,8 @@
 // Goal: no body makes the protobuf codec crash, leak, read past the body, pass its memory bound, or accept what cannot
 // be said in JSON. Method: libFuzzer. The first byte picks the message type. What is accepted is encoded as JSON and
 // read back into the same JSON; what is refused is refused with a reason of our own, never by protobuf-c alone.
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "api/api_internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(condition)                                                                                             \
-  do {                                                                                                                 \
-    if (!(condition)) {                                                                                                \
-      fprintf(stderr, "failed: %s (%s:%d)\n", #condition, __FILE__, __LINE__);                                         \
-      abort();                                                                                                         \
-    }                                                                                                                  \
-  } while (0)
+#include "tests/fuzz/fuzz.h"
 
 static const ProtobufCMessageDescriptor *const types[] = {
     &ragd__v1__search_request__descriptor,

@@ -1,19 +1,7 @@
 // Goal: no text makes the analyser or the query parser crash, read past it, or break what index.h promises of tokens
 // and clauses. Method: libFuzzer. The first byte picks the language. Two runs of one analyser must agree.
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "index/index.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(condition)                                                                                             \
-  do {                                                                                                                 \
-    if (!(condition)) {                                                                                                \
-      fprintf(stderr, "failed: %s (%s:%d)\n", #condition, __FILE__, __LINE__);                                         \
-      abort();                                                                                                         \
-    }                                                                                                                  \
-  } while (0)
+#include "tests/fuzz/fuzz.h"
 
 static const char *const tags[] = {"en", "de", "fr", "tr", "ru", "th", "und"};
 static rag_analyzer *analyzers[RAG_COUNT_OF(tags)]; // kept for all inputs

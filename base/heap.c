@@ -3,7 +3,7 @@
 // Arenas. A free piece of memory can be used again only by threads of its arena, and glibc makes up to eight arenas a
 // CPU: every worker thread ends up with one of its own, and each keeps what its largest answer once needed. The soak
 // (tests/fault/soak.md) on 2 CPUs: 16 arenas held 66 MB in use and 117 MB free; with one arena a CPU it is the same 66 MB
-// and 30 MB free, and no fewer answers a second. Small blocks do not get there: threads keep those for themselves
+// and 30 to 50 MB free, and no fewer answers a second. Small blocks do not get there: threads keep those for themselves
 // (tcache).
 //
 // Left alone: the size from which a block is mapped on its own (mallopt M_MMAP_THRESHOLD). Holding it at 256 KiB or 1 MiB

@@ -58,7 +58,10 @@ static void look_at(const rag_backup__manifest *manifest) {
   uint32_t count = 0;
   for (uint32_t i = 0; i < manifest->file_count; i++) {
     require_inside(manifest->files[i].path);
-    if (manifest->files[i].to[0] != '\0') require_inside(manifest->files[i].to);
+    const char *to = manifest->files[i].to;
+    if (to[0] == '\0') continue;
+    require_inside(to);
+    REQUIRE(strcmp(to, "FORMAT") == 0 || (strncmp(to, "db/", 3) == 0 && strchr(to + 3, '/') == NULL));
   }
   REQUIRE_OK(rag_backup__manifest_write(out_dir, manifest, &err));
   REQUIRE_OK(rag_backup__manifest_read(out_dir, ID, &again, &err));

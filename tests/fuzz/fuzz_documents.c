@@ -8,10 +8,9 @@
 #define RENEW_AFTER 400u
 
 static const char *const kbs[] = {
-    "{\"name\":\"k0\",\"model\":\"hash-32\"}",
-    "{\"name\":\"k1\",\"model\":\"hash-32\",\"language\":\"en\",\"chunking\":{\"max_tokens\":16,\"overlap_tokens\":7}}",
-    "{\"name\":\"k2\",\"model\":\"hash-32\",\"chunking\":{\"method\":\"fixed\",\"max_tokens\":16,\"overlap_tokens\":5}"
-    "}",
+    "{\"name\":\"k0\",\"model\":\"hash-32\",\"language\":\"en\"}",
+    "{\"name\":\"k1\",\"model\":\"hash-32\",\"chunking\":{\"max_tokens\":16,\"overlap_tokens\":7}}",
+    "{\"name\":\"k2\",\"chunking\":{\"method\":\"fixed\",\"max_tokens\":16,\"overlap_tokens\":5}}",
     "{\"name\":\"k3\",\"dimension\":2,\"chunking\":{\"method\":\"whole\"}}",
 };
 

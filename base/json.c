@@ -158,7 +158,7 @@ void rag_json_parser_release(rag_json_parser *parser) {
 }
 
 static rag_status reserve(rag_json_parser *parser, size_t size, rag_error *err) {
-  if (size <= parser->text_capacity) return RAG_OK;
+  if (parser->text_capacity > 0 && size <= parser->text_capacity) return RAG_OK; // an empty text needs the padding too
   size_t capacity = TEXT_BYTES_FIRST;
   while (capacity < size) capacity *= 2;
   parser->text_capacity = 0; // until both buffers have it

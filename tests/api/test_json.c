@@ -161,6 +161,18 @@ static char *nested(unsigned depth, const char *inner, char open, char close) {
   return text;
 }
 
+static void an_empty_text_may_be_a_parsers_first(void **state) {
+  RAG_UNUSED(state);
+  rag_json_parser *own = rag_json_parser_create();
+  rag_json value;
+  rag_error err = {0};
+  assert_non_null(own);
+  assert_int_equal(rag_json_parse(own, rag_slice_of("", 0), &value, &err), RAG_INVALID_ARGUMENT);
+  assert_true(err.message[0] != '\0');
+  assert_int_equal(rag_json_parse(own, rag_slice_str("[1]"), &value, &err), RAG_OK);
+  rag_json_parser_destroy(own);
+}
+
 static void depth_ends_at_64(void **state) {
   RAG_UNUSED(state);
   parse(nested(RAG_JSON_DEPTH_MAX, "1", '[', ']'));
@@ -605,6 +617,7 @@ int main(void) {
       cmocka_unit_test(reads_every_type),
       cmocka_unit_test(integers_are_exact),
       cmocka_unit_test(bad_texts_say_where_and_why),
+      cmocka_unit_test(an_empty_text_may_be_a_parsers_first),
       cmocka_unit_test(depth_ends_at_64),
       cmocka_unit_test(duplicate_names_are_refused),
       cmocka_unit_test(floats_are_read_in_one_go),

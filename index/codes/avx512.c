@@ -289,7 +289,7 @@ INLINE void bits_group(const rag_codes_bits_query *query, const uint8_t *const r
   for (uint32_t w = 0; w < query->words; w += 8, planes += 8 * RAG_CODES_BITS_PLANES) {
     __m512i p0 = load512(planes), p1 = load512(planes + 8), p2 = load512(planes + 16), p3 = load512(planes + 24);
     uint32_t left = query->words - w;
-    __mmask8 mask = left >= 8 ? 0xff : (__mmask8)((1u << left) - 1);
+    __mmask8 mask = (__mmask8)(left >= 8 ? 0xffu : (1u << left) - 1);
 #pragma GCC unroll 8
     for (unsigned r = 0; r < BITS_GROUP; r++) {
       __m512i word = _mm512_maskz_loadu_epi64(mask, row[r] + sizeof(rag_codes_bits_head) + w * sizeof *planes);

@@ -243,6 +243,7 @@ static void assert_same(float got, float want, const char *kernel, const char *w
 }
 
 static float make_float(int kind, uint64_t *random) {
+  int exponent = kind == 3 ? (int)random_below(random, 120) - 60 : 0;
   switch (kind) {
   case 0:
     return random_unit(random);
@@ -251,7 +252,7 @@ static float make_float(int kind, uint64_t *random) {
   case 2:
     return random_unit(random) * 1e-39f; // subnormal
   default:
-    return ldexpf(random_unit(random), (int)random_below(random, 120) - 60);
+    return ldexpf(random_unit(random), exponent);
   }
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 
 THREADS = 2
 EF = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-NPROBE = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+NPROBE = (2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384)
 REFINE = (5, 20)
 GRAPHS = ((16, 100), (16, 200), (32, 100)) # links of a node (twice as many in the lowest layer), efConstruction
 

@@ -34,10 +34,11 @@ def engine_summary(name, rows):
     out["filters"] = {}
     for column in dict.fromkeys(r["column"] for r in mine["filter"]):
         tried = [r for r in mine["filter"] if r["column"] == column]
-        if "unsupported" in tried[-1]:
+        answered = [r for r in tried if "unsupported" not in r]
+        if not answered:
             out["filters"][column] = {"unsupported": tried[-1]["unsupported"]}
             continue
-        at = best(tried, lambda r: r["p50_us"]) or max(tried, key=lambda r: r["recall"])
+        at = best(answered, lambda r: r["p50_us"]) or max(answered, key=lambda r: r["recall"])
         out["filters"][column] = {"recall": at["recall"], "p50_us": at["p50_us"], "p99_us": at["p99_us"],
                                   "search": at["search"], "of_unfiltered": round(at["p50_us"] / out["p50_us"], 2)}
     return out

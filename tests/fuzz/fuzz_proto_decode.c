@@ -23,7 +23,17 @@ static void check_says_itself_in_json(const ProtobufCMessageDescriptor *type, co
   REQUIRE(rag_json_parse(parser, rag_buf_slice(&first), &value, NULL) == RAG_OK);
   REQUIRE(rag_api__json_decode(type, value, arena, &again, NULL) == RAG_OK);
   REQUIRE(rag_api__json_encode(again, &second, NULL) == RAG_OK);
-  REQUIRE(rag_slice_equal(rag_buf_slice(&first), rag_buf_slice(&second)));
+  if (!rag_slice_equal(rag_buf_slice(&first), rag_buf_slice(&second))) {
+    // A text of inline JSON that is there and empty is said as null, which is read as not given: once, and no other way.
+    REQUIRE(memmem(first.data, first.size, ":null", 5) != NULL && second.size < first.size);
+    rag_buf_clear(&first);
+    REQUIRE(rag_api__json_encode(again, &first, NULL) == RAG_OK);
+    REQUIRE(rag_json_parse(parser, rag_buf_slice(&first), &value, NULL) == RAG_OK);
+    REQUIRE(rag_api__json_decode(type, value, arena, &again, NULL) == RAG_OK);
+    rag_buf_clear(&first);
+    REQUIRE(rag_api__json_encode(again, &first, NULL) == RAG_OK);
+    REQUIRE(rag_slice_equal(rag_buf_slice(&first), rag_buf_slice(&second)));
+  }
   REQUIRE(rag_api__proto_encode(message, arena, &wire, NULL) == RAG_OK);
   REQUIRE(rag_api__proto_decode(type, wire, arena, &again, NULL) == RAG_OK);
   rag_buf_free(&first);
@@ -44,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check_says_itself_in_json(type, message, arena);
   } else {
     REQUIRE(status == RAG_INVALID_ARGUMENT && rag_utf8_valid(err.message, strlen(err.message)));
-    REQUIRE(strstr(err.message, "the body is no") == NULL);
+    // From the start: further on a message may quote the body, and the fuzzer had it quote this.
+    REQUIRE(strncmp(err.message, "bad protobuf: the body is no ", 29) != 0);
   }
   rag_arena_destroy(arena);
   return 0;

@@ -408,6 +408,10 @@ static inline bool rag_kb__history_unchanged(rag_kb *kb, uint64_t mark) {
 // publishes. The same for a gc that dropped the version: the second look then says so. mark: taken before the read;
 // *waited: 0 at first.
 bool rag_kb__read_again(rag_kb *kb, uint64_t mark, rag_status status, unsigned *waited);
+// Asked when a read of what is in memory has ended, before its answer is given: gc takes the rows of a version that it has
+// dropped out of the indexes, and a reader that pinned the version before and the indexes after would miss them without a
+// sign. RAG_NOT_FOUND: the version is gone, and the answer worth nothing.
+RAG_NODISCARD rag_status rag_kb__still_kept(rag_kb *kb, uint64_t mark, const rag_version *version, rag_error *err);
 // The head of a branch of a view: its pinned version, or materialised. *out: a reference.
 RAG_NODISCARD rag_status rag_kb__head(rag_kb *kb, rag_txn *txn, const rag_kb__view *view, uint32_t branch,
                                       rag_version **out, rag_error *err);

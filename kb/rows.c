@@ -134,9 +134,9 @@ rag_status rag_kb_document_get(rag_kb *kb, rag_slice at, rag_slice id, rag_docum
   return status;
 }
 
-static rag_status documents_once(rag_kb *kb, rag_slice at, const rag_filter *filter, uint32_t after, uint32_t limit,
-                                 rag_document **out, uint32_t *out_count, uint32_t *out_next, uint64_t *out_commit,
-                                 rag_error *err) {
+static rag_status documents_once(rag_kb *kb, rag_slice at, const rag_filter *filter, uint64_t mark, uint32_t after,
+                                 uint32_t limit, rag_document **out, uint32_t *out_count, uint32_t *out_next,
+                                 uint64_t *out_commit, rag_error *err) {
   rag_version *version = NULL;
   limit = RAG_MIN(limit, RAG_LIST_LIMIT_MAX);
   rag_kb__survivors *survivors = NULL;
@@ -156,6 +156,7 @@ static rag_status documents_once(rag_kb *kb, rag_slice at, const rag_filter *fil
     status = rag_kb_revision_get(kb, revision, &items[count], err);
     if (status == RAG_OK) count++;
   }
+  if (status == RAG_OK) status = rag_kb__still_kept(kb, mark, version, err);
   if (status == RAG_OK) {
     *out = items;
     *out_count = count;
@@ -178,7 +179,7 @@ rag_status rag_kb_documents(rag_kb *kb, rag_slice at, const rag_filter *filter, 
   unsigned waited = 0;
   do {
     mark = rag_kb__history_mark(kb);
-    status = documents_once(kb, at, filter, after, limit, out, out_count, out_next, out_commit, err);
+    status = documents_once(kb, at, filter, mark, after, limit, out, out_count, out_next, out_commit, err);
   } while (rag_kb__read_again(kb, mark, status, &waited));
   return status;
 }

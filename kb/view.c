@@ -200,6 +200,15 @@ void rag_kb__history_open(rag_kb *kb) {
   atomic_fetch_add(&kb->history, UINT64_C(0xFFFF)); // one closing fewer, one ending more
 }
 
+rag_status rag_kb__still_kept(rag_kb *kb, uint64_t mark, const rag_version *version, rag_error *err) {
+  rag_kb__commit record;
+  rag_value pin = {0};
+  if (version->commit == 0 || rag_kb__history_unchanged(kb, mark)) return RAG_OK;
+  RAG_TRY(rag_kb__get_commit(kb, NULL, version->commit, &record, &pin, err));
+  rag_value_free(&pin);
+  return RAG_OK;
+}
+
 #define READ_AGAIN_MS_MAX 2000u
 
 bool rag_kb__read_again(rag_kb *kb, uint64_t mark, rag_status status, unsigned *waited) {

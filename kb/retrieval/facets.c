@@ -34,7 +34,8 @@ static rag_status count_fields(rag_kb *kb, const rag_facet_query *query, const r
   return status;
 }
 
-static rag_status facets_once(rag_kb *kb, const rag_facet_query *query, rag_facet_result *out, rag_error *err) {
+static rag_status facets_once(rag_kb *kb, const rag_facet_query *query, uint64_t mark, rag_facet_result *out,
+                              rag_error *err) {
   uint64_t start_ns = rag_clock_monotonic_ns();
   rag_facet_result result = {.facet_count = query->field_count};
   rag_version *version = NULL;
@@ -55,6 +56,7 @@ static rag_status facets_once(rag_kb *kb, const rag_facet_query *query, rag_face
     result.verified = survivors->verified;
   }
   RAG_TRY_OUT(count_fields(kb, query, version, set, &result, err));
+  RAG_TRY_OUT(rag_kb__still_kept(kb, mark, version, err));
   result.commit = version->commit;
   result.documents = rag_bitmap_count(set);
   result.took_ns = rag_clock_monotonic_ns() - start_ns;
@@ -73,7 +75,7 @@ rag_status rag_kb_facets(rag_kb *kb, const rag_facet_query *query, rag_facet_res
   unsigned waited = 0;
   do {
     mark = rag_kb__history_mark(kb);
-    status = facets_once(kb, query, out, err);
+    status = facets_once(kb, query, mark, out, err);
   } while (rag_kb__read_again(kb, mark, status, &waited));
   return status;
 }

@@ -392,7 +392,8 @@ static void run_free(run *r) {
   rag_arena_destroy(r->arena);
 }
 
-static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_result *out, rag_error *err) {
+static rag_status search_once(rag_kb *kb, const rag_search *search, uint64_t mark, rag_search_result *out,
+                              rag_error *err) {
   uint64_t start_ns = rag_clock_monotonic_ns();
   rag_search_result result = {.space = kb->fingerprint, .dimension = kb->dimension};
   run r = {.kb = kb, .search = search, .plan = &result.plan};
@@ -410,6 +411,7 @@ static rag_status search_once(rag_kb *kb, const rag_search *search, rag_search_r
   RAG_TRY_OUT(rank_all(&r, err));
   RAG_TRY_OUT(diversify(&r, err));
   RAG_TRY_OUT(fetch(&r, &result, err));
+  RAG_TRY_OUT(rag_kb__still_kept(kb, mark, r.version, err));
   uint64_t rows = rag_index_view_rows(r.vectors);
   result.commit = r.version->commit;
   result.index_build = rag_index_view_build(r.vectors);
@@ -429,7 +431,7 @@ rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag_search_result
   unsigned waited = 0;
   do {
     mark = rag_kb__history_mark(kb);
-    status = search_once(kb, search, out, err);
+    status = search_once(kb, search, mark, out, err);
   } while (rag_kb__read_again(kb, mark, status, &waited));
   return status;
 }

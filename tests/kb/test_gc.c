@@ -607,6 +607,26 @@ static void memory_goes_with_the_rows(void **state) {
   rag_ref_drop(kb);
 }
 
+// What keeps a search from missing, without a sign, the rows of a version that gc drops while it runs.
+static void a_dropped_version_is_noticed(void **state) {
+  kb_fixture *f = *state;
+  rag_kb *kb = kb_test_new(f);
+  rag_error err = {0};
+  rag_version *old = NULL, *head = NULL;
+  renew_all(kb, 0);
+  renew_all(kb, 1);
+  uint64_t mark = rag_kb__history_mark(kb);
+  OK(rag_kb_resolve(kb, S("main~1"), &old, &err));
+  OK(rag_kb_resolve(kb, S("main"), &head, &err));
+  OK(rag_kb__still_kept(kb, mark, old, &err));
+  collect(f, kb, 1);
+  OK(rag_kb__still_kept(kb, mark, head, &err));
+  assert_int_equal(rag_kb__still_kept(kb, mark, old, &err), RAG_NOT_FOUND);
+  rag_ref_drop(old);
+  rag_ref_drop(head);
+  rag_ref_drop(kb);
+}
+
 typedef struct writer {
   rag_kb *kb;
   int number;
@@ -679,6 +699,7 @@ int main(void) {
       KB_TEST(histories_keep_their_versions), KB_TEST(merges_survive),
       KB_TEST(dropped_refs_say_so),           KB_TEST(revived_rows_stay),
       KB_TEST(memory_goes_with_the_rows),     KB_TEST(writers_and_gc_cross),
+      KB_TEST(a_dropped_version_is_noticed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

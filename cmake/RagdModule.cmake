@@ -68,10 +68,10 @@ function(ragd_tests module)
     target_link_libraries(${target} PRIVATE ${ARG_LINK} ragd_cmocka)
     add_test(NAME ${target} COMMAND ${target})
     set_tests_properties(${target} PROPERTIES LABELS ${module} TIMEOUT 300)
-    # Libraries that are not instrumented: each line there has its reason. Tests that fork start threads in the child.
+    # Libraries that are not instrumented: each line there has its reason.
     if(RAGD_SANITIZE STREQUAL "thread")
       set_tests_properties(${target} PROPERTIES TIMEOUT 1500 ENVIRONMENT
-                           "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp:die_after_fork=0")
+                           "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp")
     endif()
   endforeach()
 endfunction()

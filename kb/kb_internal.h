@@ -250,8 +250,8 @@ RAG_NODISCARD rag_status rag_kb__tables_set_revision(rag_kb__tables *tables, uin
 bool rag_kb__tables_revision(const rag_kb__tables *tables, uint32_t revision, rag_kb__revision_row *out);
 uint32_t rag_kb__tables_newest(const rag_kb__tables *tables, uint32_t content); // its newest revision; 0: unknown
 // The chunks of a set of revisions. Revisions that the table does not know have none. Pins the tables itself.
-RAG_NODISCARD rag_status rag_kb__tables_chunks_of(rag_kb__tables *tables, const rag_bitmap *revisions,
-                                                  rag_bitmap **out, rag_error *err);
+RAG_NODISCARD rag_status rag_kb__tables_chunks_of(rag_kb__tables *tables, const rag_bitmap *revisions, rag_bitmap **out,
+                                                  rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- object cache
 

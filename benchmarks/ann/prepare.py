@@ -11,7 +11,7 @@ import argparse, hashlib, json, os, platform, sys, time
 
 import numpy as np
 
-from formats import TRUTH, exact, map_bin, write_bin
+from formats import TRUTH, exact, write_bin
 from texts import collect
 
 PART_ROWS = 8192

@@ -23,9 +23,9 @@ def engine_summary(name, rows):
     out["reached"] = final["recall"] >= TARGET
     out["call_overhead_us"] = built.get("call_overhead_us")
     out.update({k: built[k] for k in ("build_s", "build_cpu_s", "heap_bytes", "stored_bytes")})
-    fastest = best(mine["search"], lambda r: -r["qps_batch"])
+    fastest = best(mine["search"] + mine["final"], lambda r: -r["qps_batch"])
     if fastest:
-        out["best_qps_of_sweep"] = {k: fastest[k] for k in ("build", "search", "recall", "qps_batch")}
+        out["best_qps"] = {k: fastest[k] for k in ("build", "search", "recall", "qps_batch")}
     able = [b for b in mine["build"]
             if any(s["recall"] >= TARGET for s in mine["search"] if s["build"] == b["build"])]
     if able:
@@ -52,16 +52,16 @@ def goals(engines):
         return None
     from peers import GRAPH_PEERS
     latency = min(peers, key=lambda e: e["p50_us"])
-    rate = max(peers, key=lambda e: e["best_qps_of_sweep"]["qps_batch"])
+    rate = max(peers, key=lambda e: e["best_qps"]["qps_batch"])
     graphs = [e for e in peers if e["engine"] in GRAPH_PEERS]
     build = min(graphs, key=lambda e: e["quickest_build"]["build_s"]) if graphs else None
     out = {"best_latency": [latency["engine"], latency["p50_us"]],
-           "best_throughput": [rate["engine"], rate["best_qps_of_sweep"]["qps_batch"]],
+           "best_throughput": [rate["engine"], rate["best_qps"]["qps_batch"]],
            "quickest_graph": build and [build["engine"], build["quickest_build"]["build_s"]], "ours": {}}
     for e in ours:
         out["ours"][e["engine"]] = {
             "latency": round(e["p50_us"] / latency["p50_us"], 3),
-            "throughput": round(e["best_qps_of_sweep"]["qps_batch"] / rate["best_qps_of_sweep"]["qps_batch"], 3),
+            "throughput": round(e["best_qps"]["qps_batch"] / rate["best_qps"]["qps_batch"], 3),
             "build": build and round(e["quickest_build"]["build_s"] / build["quickest_build"]["build_s"], 3)}
     return out
 
@@ -89,10 +89,10 @@ def conclude(path):
     stem = os.path.splitext(path)[0]
     with open(stem + "_summary.json", "w") as f:
         json.dump({"run": about, "target_recall": TARGET, "goals": goals(engines), "engines": engines,
-                   "failed": [r for r in rows if r["what"] == "failed"]}, f, indent=1)
+                   "not_run": [r for r in rows if r["what"] in ("failed", "skipped")]}, f, indent=1)
         f.write("\n")
     table(engines)
-    searches = {n: [r for r in rows if r["what"] == "search" and r["engine"] == n] for n in names}
+    searches = {n: [r for r in rows if r["what"] in ("search", "final") and r["engine"] == n] for n in names}
     draw("%s set: %s vectors of %d dimensions" % (about["set"]["name"], format(about["set"]["rows"], ","), about["set"]["dims"]),
          "%s, %d cores, %s; each engine's best settings of the sweep" % (about["cpu"], about["cores"], about["started"]),
          [("one query at a time, one thread", "queries a second (1 / median latency)",

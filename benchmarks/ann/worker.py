@@ -71,7 +71,7 @@ def answer(peer, data, message, folder):
         if not peer.threads_are_told:
             peers.one_core(False)
     ids.tofile(message["ids"])
-    out = {"us": us.round(2).tolist(), "cpu_us": cpu_us, "heap_bytes": None}
+    out = {"us": us.round(2).tolist(), "cpu_us": cpu_us}
     if message["do"] == "search":
         start = time.perf_counter()
         peer.batch(queries, k)

@@ -214,6 +214,8 @@ INLINE void bf16_rows(bool l2, const float *query, const uint16_t *base, size_t 
   for (; rows - i >= GROUP; i += GROUP) {
 #pragma GCC unroll 4
     for (unsigned r = 0; r < GROUP; r++) row[r] = base + (i + r) * stride;
+    // As in avx512.c: all lines of the group in their order.
+    rag_codes_prefetch(row[0], GROUP * stride * sizeof *base);
     bf16_group(l2, query, row, NULL, dimension, out + i);
   }
   for (unsigned r = 0; r < GROUP && i < rows; r++) row[r] = base + RAG_MIN(i + r, rows - 1) * stride;
@@ -313,6 +315,7 @@ TARGET static void bits_rows(const rag_codes_bits_query *query, const uint8_t *b
   const uint8_t *row[BITS_GROUP];
   for (uint32_t i = 0; i < rows; i += BITS_GROUP) {
     for (unsigned r = 0; r < BITS_GROUP; r++) row[r] = base + RAG_MIN(i + r, rows - 1) * stride;
+    ask_ahead(base + i * stride, stride, rows - i);
     if (rows - i >= BITS_GROUP) bits_group(query, row, score + i, error ? error + i : NULL);
     else bits_rest(query, row, rows - i, score + i, error ? error + i : NULL);
   }

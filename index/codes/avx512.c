@@ -238,6 +238,10 @@ INLINE void bf16_rows(bool l2, const float *query, const uint16_t *base, size_t 
   for (; rows - i >= GROUP; i += GROUP) {
 #pragma GCC unroll 8
     for (unsigned r = 0; r < GROUP; r++) row[r] = base + (i + r) * stride;
+    // Side by side, half a line at a time, the rows come too slowly: at 384 dimensions a scan of memory took 49 ns a row
+    // on Zen 5, and 33 with all lines of a group asked for in their order first; one or two groups earlier is no better.
+    // In cache it costs 3 to 6 ns of 8. int8 and float rows gain nothing.
+    rag_codes_prefetch(row[0], GROUP * stride * sizeof *base);
     bf16_group(l2, query, row, NULL, dimension, out + i);
   }
   for (unsigned r = 0; r < GROUP && i < rows; r++) row[r] = base + RAG_MIN(i + r, rows - 1) * stride;
@@ -319,6 +323,7 @@ TARGET static void bits_rows(const rag_codes_bits_query *query, const uint8_t *b
   for (; rows - i >= BITS_GROUP; i += BITS_GROUP) {
 #pragma GCC unroll 8
     for (unsigned r = 0; r < BITS_GROUP; r++) row[r] = base + (i + r) * stride;
+    ask_ahead(base + i * stride, stride, rows - i);
     bits_group(query, row, score + i, error ? error + i : NULL);
   }
   if (i == rows) return;

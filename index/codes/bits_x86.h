@@ -10,6 +10,10 @@
 #include <math.h>
 
 #define BITS_GROUP 8u
+// Groups that consecutive rows are asked for ahead. A group reads its rows in a pattern that the hardware's prefetcher
+// does not follow where rows are no whole lines: at 768 dimensions (112 bytes a row) a scan of memory took 34 ns a row
+// on Zen 5, and 5.6 with this; 0, 1, 2, 8 and 16 groups gave 6.2, 8.0, 6.5, 5.9 and 6.4 (on a busy machine).
+#define BITS_AHEAD 4u
 #define BITS_INLINE static inline __attribute__((always_inline, target("avx2,fma")))
 
 typedef struct bits_heads {
@@ -56,6 +60,12 @@ BITS_INLINE void finish_group(const rag_codes_bits_query *query, const uint8_t *
                       _mm256_set1_ps(query->slack));
   __m256 known = _mm256_and_ps(finite, _mm256_cmp_ps(off, infinity, _CMP_LT_OQ));
   _mm256_storeu_ps(error, _mm256_blendv_ps(infinity, off, known));
+}
+
+BITS_INLINE void ask_ahead(const uint8_t *base, size_t stride,
+                           uint32_t left) { // base: of a group; left: rows from it on
+  if (left < (BITS_AHEAD + 1) * BITS_GROUP) return;
+  rag_codes_prefetch(base + BITS_AHEAD * BITS_GROUP * stride, BITS_GROUP * stride);
 }
 
 // The last rows of a call, fewer than a group, were scored as a group that repeats the last one: these are theirs.

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static const char *const names[] = {"scalar_libm", "scalar", "avx2", "avx512"};
-static const uint32_t dimensions[] = {1, 7, 63, 384, 768, 1000, 1536, 3072, RAG_DIMENSION_MAX};
+static const uint32_t dimensions[] = {1, 7, 63, 150, 384, 768, 1000, 1536, 3072, RAG_DIMENSION_MAX};
 #define ROWS_MAX 67u // eight groups of the widest kernel and a rest
 #define QUERIES_MAX 9u
 #define GUARD 0x5a5a5a5a
@@ -426,7 +426,7 @@ static void test_every_hadamard_is_the_same(void **state) {
 
 static void test_no_kernel_reads_past_a_row(void **state) {
   (void)state;
-  static const uint32_t lengths[] = {1, 17, 64, 65, 300, 384, 512, 513, 1000};
+  static const uint32_t lengths[] = {1, 17, 64, 65, 150, 300, 384, 512, 513, 1000};
   size_t page = (size_t)sysconf(_SC_PAGESIZE), size = 8 * page;
   char *rows_map = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   char *query_map = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -29,6 +29,7 @@
 // Format: DIR/db is RocksDB's. The names of the column families are pinned.
 #include "store/rocks.h"
 
+#include "store/rocks_backup.h"
 #include "store/rocks_log.h"
 
 #include <dirent.h>
@@ -276,6 +277,7 @@ rag_status rag_store__db_open(rag_store *store, rag_error *err) {
   if (status == RAG_OK) {
     db->cache = rocksdb_cache_create_lru(store->options.cache_bytes);
     db->options = make_db_options(&store->options);
+    rag_rocks_identity_apart(db->options);
     if (!rag_store_rocks_log(db->options, log_line)) status = rag_fail_no_memory(err, 0);
     for (int i = 0; i < RAG_CF_COUNT; i++) db->cf_options[i] = make_cf_options(&TUNING[i], &store->options, db->cache);
     db->read_newest = rag_store__read_options(store);

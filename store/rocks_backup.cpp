@@ -17,6 +17,9 @@
 struct rocksdb_t {
   rocksdb::DB *rep;
 };
+struct rocksdb_options_t {
+  rocksdb::Options rep;
+};
 
 // `lock` guards tick and ctx, and hands what lies behind them to the engine's threads, whose own hand-over is right, but
 // in a library that ThreadSanitizer cannot look into. It is made before the threads are.
@@ -97,6 +100,10 @@ extern "C" char *rag_rocks_backup_delete(rag_rocks_backup *engine, uint32_t id) 
     rocksdb::Status status = engine->engine->DeleteBackup(id);
     return status.IsNotFound() ? rocksdb::Status(engine->engine->GarbageCollect()) : status;
   });
+}
+
+extern "C" void rag_rocks_identity_apart(rocksdb_options_t *options) {
+  options->rep.write_dbid_to_manifest = false;
 }
 
 extern "C" char *rag_rocks_identity(rocksdb_t *db, char *out, size_t out_size) {

@@ -23,6 +23,9 @@ char *rag_rocks_backup_create(rag_rocks_backup *engine, rocksdb_t *db, bool (*ti
                               uint32_t *out_id);
 // Removes a backup, complete or not, and whatever no other backup needs.
 char *rag_rocks_backup_delete(rag_rocks_backup *engine, uint32_t id);
+// Asked before a database is opened: its identity stays in a file of its own, as it was before RocksDB 9 wrote it into the
+// manifest too, which a backup has.
+void rag_rocks_identity_apart(rocksdb_options_t *options);
 // The database's identity: random, made when the database was; not a part of backups, so a restored store has another.
 char *rag_rocks_identity(rocksdb_t *db, char *out, size_t out_size);
 // Reads every block of every table file and checks its checksum.

@@ -8,6 +8,8 @@
 
 #include "api/http_internal.h"
 
+#include <microhttpd.h> // its version
+
 #define TRAILER "GET /echo?smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 
 // All that the server answers until it closes.
@@ -103,16 +105,19 @@ static void takes_nothing_malformed_for_a_request(void **state) {
 // What is unusual and sound is taken: nothing above may cost an honest client its answer.
 static void takes_what_is_sound(void **state) {
   static const char *const sound[] = {
-      "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n",
-      "GET /echo HTTP/1.1\r\nHost:a\r\nAccept:  \t */*\r\nX-Empty:\r\nX-Blank: \r\n\r\n",
-      "GET /echo HTTP/1.1\r\nHost: a\r\nX-Trailing: b  \r\nCookie: a=b; c=\"d\"\r\nAccept: a, b;q=0.5\r\n\r\n",
-      "GET /echo HTTP/1.1\nHost: a\nAccept: b\n\n",
-      "GET /echo?a=1&b=%00&c HTTP/1.1\r\nHost: a\r\n\r\n",
-      "GET /echo? HTTP/1.1\r\nHost: a\r\n\r\n",
-      "GET /echo HTTP/1.0\r\n\r\n",
-      "\r\nGET /echo HTTP/1.1\r\nHost: a\r\n\r\n",
-      "POST /echo HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: 3\r\n\r\nabc",
-      "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: r\r\n\r\n",
+    "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /echo HTTP/1.1\r\nHost:a\r\nAccept:  \t */*\r\nX-Empty:\r\nX-Blank: \r\n\r\n",
+    "GET /echo HTTP/1.1\r\nHost: a\r\nX-Trailing: b  \r\nCookie: a=b; c=\"d\"\r\nAccept: a, b;q=0.5\r\n\r\n",
+#if MHD_VERSION < 0x01000000 // later ones take no line that ends in LF alone, and no extension of a chunk in pieces
+    "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: r\r\n\r\n",
+    "GET /echo HTTP/1.1\nHost: a\nAccept: b\n\n",
+#endif
+    "GET /echo?a=1&b=%00&c HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /echo? HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /echo HTTP/1.0\r\n\r\n",
+    "\r\nGET /echo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "POST /echo HTTP/1.1\r\nHost: a\r\ncontent-LENGTH: 3\r\n\r\nabc",
+    "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: r\r\n\r\n",
   };
   fixture *f = *state;
   serve(f);

@@ -103,8 +103,8 @@ timeout 30 cat <&8 >/dev/null || fail 'a handshake may take for ever'
 exec 8>&-
 
 # --- SIGHUP: new connections get the new certificate; a broken one changes nothing
-shown() { openssl s_client -connect "$address" </dev/null 2>/dev/null | grep -o 'subject=CN = [a-z]*'; }
-same "$(shown)" 'subject=CN = first'
+shown() { openssl s_client -connect "$address" </dev/null 2>/dev/null | sed -n 's/^subject=CN *= *//p'; }
+same "$(shown)" first
 cp second.pem tls.pem
 cp second.key tls.key
 kill -HUP "$pid"
@@ -112,7 +112,7 @@ for ((i = 0; i < 200; i++)); do
   if grep -q tls.reloaded ragd.log; then break; fi
   sleep 0.05
 done
-same "$(shown)" 'subject=CN = second'
+same "$(shown)" second
 try 0 curl -sSf --cacert ca.pem "$url/healthz"
 echo nonsense >tls.pem
 kill -HUP "$pid"
@@ -121,7 +121,7 @@ for ((i = 0; i < 200; i++)); do
   sleep 0.05
 done
 grep -q 'ragd.not_reloaded.*no certificate in PEM' ragd.log || fail 'a broken certificate was not reported'
-same "$(shown)" 'subject=CN = second' 'after a reload that failed'
+same "$(shown)" second 'after a reload that failed'
 stop
 same "$stopped" 0 'exit status'
 

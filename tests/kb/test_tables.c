@@ -197,7 +197,7 @@ typedef struct crossing {
 static void *look_up_main(void *arg) {
   crossing *c = arg;
   uint64_t found = 0;
-  while (!atomic_load(&c->stop)) {
+  do { // once even where the others were done before this thread began
     void *pin = rag_kb__tables_pin(&c->tables);
     uint32_t end = atomic_load(&c->end);
     for (uint32_t n = atomic_load(&c->first); n < end; n += 61) {
@@ -209,7 +209,7 @@ static void *look_up_main(void *arg) {
       if (newest / 2 == n / 2) found++;
     }
     rag_ref_drop(pin);
-  }
+  } while (!atomic_load(&c->stop));
   return (void *)(uintptr_t)(found > 0);
 }
 

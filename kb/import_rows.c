@@ -168,6 +168,7 @@ static const rag_kb__import_commit *find_commit(const rag_kb__import *im, uint32
 }
 
 static bool record_good(uint32_t number, const rag_kb__commit *record) {
+  if ((unsigned)record->kind > RAG_COMMIT_IMPORT) return false;
   for (uint32_t i = 0; i < record->parent_count; i++)
     if (record->parents[i] == 0 || record->parents[i] >= number) return false;
   rag_reader r = rag_reader_of(record->ancestors);

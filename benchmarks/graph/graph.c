@@ -1,0 +1,292 @@
+// How fast is the graph at a recall, what does it cost to build and to keep? Reads vectors, builds, asks; one JSON line
+// for each figure. README.md has the question, the data and the commands.
+#include "index/graph/graph_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define K 10u
+#define SCAN_ROWS 256u
+
+typedef struct set { // a .fbin file: u32 rows, u32 dimension, floats
+  uint32_t rows, dimension;
+  float *data;
+} set;
+
+static void fail(const char *what) {
+  fprintf(stderr, "bench_graph: %s\n", what);
+  exit(1);
+}
+
+static void *room(size_t size) {
+  void *p = rag_aligned_alloc(64, size + 64);
+  if (!p) fail("out of memory");
+  return p;
+}
+
+static set read_set(const char *path, uint32_t rows_max) {
+  FILE *file = fopen(path, "rb");
+  uint32_t head[2];
+  if (!file || fread(head, sizeof head, 1, file) != 1) fail("cannot read a set");
+  set s = {RAG_MIN(head[0], rows_max), head[1], NULL};
+  size_t count = (size_t)s.rows * s.dimension;
+  s.data = room(count * sizeof *s.data);
+  if (fread(s.data, sizeof *s.data, count, file) != count) fail("a set is cut off");
+  fclose(file);
+  return s;
+}
+
+static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+  const set *s = context;
+  RAG_UNUSED(err);
+  for (uint32_t i = 0; i < count; i++) out[i] = s->data + (size_t)ids[i] * s->dimension;
+  return RAG_OK;
+}
+
+static double now(void) {
+  return (double)rag_clock_monotonic_ns() / 1e9;
+}
+
+static double cpu(void) { // of all threads
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double load_average(void) {
+  double load = 0;
+  if (getloadavg(&load, 1) != 1) return -1;
+  return load;
+}
+
+// ---------------------------------------------------------------------------------------------- truth
+
+// Scores of the K-th best among the rows that pass: a hit counts when it reaches it.
+static void find_truth(const set *base, const set *queries, rag_metric metric, const uint64_t *filter, float *out) {
+  const rag_kernels *kernels = rag_kernels_best();
+  float scores[SCAN_ROWS];
+  rag_index_hit hits[K];
+  for (uint32_t q = 0; q < queries->rows; q++) {
+    const float *query = queries->data + (size_t)q * base->dimension;
+    rag_index_topk top;
+    rag_index__topk_init(&top, hits, K, -FLT_MAX);
+    for (uint32_t first = 0; first < base->rows; first += SCAN_ROWS) {
+      uint32_t count = RAG_MIN(SCAN_ROWS, base->rows - first);
+      (metric == RAG_METRIC_L2 ? kernels->l2_squared_rows : kernels->dot_rows)(
+          query, base->data + (size_t)first * base->dimension, base->dimension, count, base->dimension, scores);
+      for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = first + i;
+        if (filter && !(filter[row >> 6] >> (row & 63) & 1)) continue;
+        rag_index__topk_offer(&top, row, rag_index__score(metric, scores[i]));
+      }
+    }
+    rag_index__topk_finish(&top);
+    out[q] = top.count > 0 ? hits[top.count - 1].score : FLT_MAX;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- searches
+
+typedef struct figures {
+  double recall, mean_us, p50_us, p99_us, scored, rescored, expanded, scanned;
+} figures;
+
+static int compare_doubles(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return x < y ? -1 : x > y;
+}
+
+static figures measure(const rag_graph *graph, const rag_graph_codes *codes, const set *base, const set *queries,
+                       const float *truth, const uint64_t *filter, uint64_t survivors, uint32_t ef, uint32_t rounds) {
+  rag_graph_scratch *scratch;
+  rag_error err;
+  if (rag_graph_scratch_create(&scratch, &err) != RAG_OK) fail(err.message);
+  double *best = room(queries->rows * sizeof *best);
+  figures f = {0};
+  uint32_t wanted = (uint32_t)RAG_MIN((uint64_t)K, survivors);
+  for (uint32_t round = 0; round <= rounds; round++) { // the first one warms up
+    for (uint32_t q = 0; q < queries->rows; q++) {
+      rag_index_hit hits[K];
+      rag_index_topk top;
+      rag_index__topk_init(&top, hits, K, -FLT_MAX);
+      rag_graph_query query = {.vector = queries->data + (size_t)q * queries->dimension,
+                               .k = K,
+                               .ef = ef,
+                               .filter = filter,
+                               .survivors = survivors,
+                               .fetch = {fetch_rows, (void *)(uintptr_t)base}};
+      rag_graph_stats stats;
+      uint64_t start = rag_clock_monotonic_ns();
+      if (rag_graph_search(graph, codes, &query, scratch, &top, &stats, &err) != RAG_OK) fail(err.message);
+      rag_index__topk_finish(&top);
+      double took = (double)(rag_clock_monotonic_ns() - start) / 1e3;
+      if (round == 0) {
+        best[q] = 1e18;
+        f.scored += (double)stats.scored / queries->rows;
+        f.rescored += (double)stats.rescored / queries->rows;
+        f.expanded += (double)stats.expanded / queries->rows;
+        f.scanned += (stats.way == RAG_GRAPH_SCANNED ? 1.0 : 0.0) / queries->rows;
+        for (uint32_t i = 0; i < top.count; i++) f.recall += hits[i].score >= truth[q] ? 1.0 / wanted : 0;
+      } else {
+        best[q] = RAG_MIN(best[q], took);
+      }
+    }
+  }
+  f.recall /= queries->rows;
+  for (uint32_t q = 0; q < queries->rows; q++) f.mean_us += best[q] / queries->rows;
+  qsort(best, queries->rows, sizeof *best, compare_doubles);
+  f.p50_us = best[queries->rows / 2];
+  f.p99_us = best[queries->rows * 99ull / 100];
+  rag_free(best);
+  rag_graph_scratch_destroy(scratch);
+  return f;
+}
+
+static void print_figures(uint32_t ef, const figures *f) {
+  printf("\"ef\": %u, \"recall\": %.4f, \"mean_us\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"scored\": %.0f, "
+         "\"expanded\": %.0f, \"rescored\": %.1f, \"load\": %.1f}\n",
+         ef, f->recall, f->mean_us, f->p50_us, f->p99_us, f->scored, f->expanded, f->rescored, load_average());
+  fflush(stdout);
+}
+
+// ---------------------------------------------------------------------------------------------- filters
+
+static uint64_t next_random(uint64_t *state) { // splitmix64
+  uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+typedef struct ranked {
+  float score;
+  uint32_t row;
+} ranked;
+static int compare_ranked(const void *a, const void *b) {
+  const ranked *x = a, *y = b;
+  return x->score > y->score ? -1 : x->score < y->score;
+}
+
+// The share of rows that pass: at random, or those that one row is nearest to (a region: for most queries far away).
+static uint64_t make_filter(const set *base, bool region, double share, uint64_t *filter) {
+  uint64_t state = 7, survivors = 0;
+  memset(filter, 0, (base->rows / 64 + 1) * sizeof *filter);
+  ranked *order = room(base->rows * sizeof *order);
+  const float *centre = base->data + (size_t)(base->rows / 3) * base->dimension;
+  for (uint32_t row = 0; row < base->rows; row++) {
+    float score = region ? rag_vector_score(centre, base->data + (size_t)row * base->dimension, base->dimension,
+                                            RAG_METRIC_COSINE)
+                         : (float)(next_random(&state) >> 40);
+    order[row] = (ranked){score, row};
+  }
+  qsort(order, base->rows, sizeof *order, compare_ranked);
+  for (; (double)survivors < share * base->rows; survivors++) {
+    filter[order[survivors].row >> 6] |= 1ull << (order[survivors].row & 63);
+  }
+  rag_free(order);
+  return survivors;
+}
+
+static void sweep_filters(const rag_graph *graph, const rag_graph_codes *codes, const set *base, const set *queries,
+                          const uint32_t *efs, uint32_t ef_count, uint32_t rounds) {
+  static const double shares[] = {0.9, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001};
+  uint64_t *filter = room((base->rows / 64 + 1) * sizeof *filter);
+  float *truth = room(queries->rows * sizeof *truth);
+  for (int region = 0; region < 2; region++) {
+    for (uint32_t i = 0; i < RAG_COUNT_OF(shares); i++) {
+      uint64_t survivors = make_filter(base, region, shares[i], filter);
+      find_truth(base, queries, codes->metric, filter, truth);
+      for (uint32_t e = 0; e < ef_count; e++) {
+        figures f = measure(graph, codes, base, queries, truth, filter, survivors, efs[e], rounds);
+        printf("{\"what\": \"filtered\", \"kind\": \"%s\", \"share\": %g, \"scanned\": %.3f, ",
+               region ? "region" : "random", shares[i], f.scanned);
+        print_figures(efs[e], &f);
+      }
+    }
+  }
+  rag_free(filter);
+  rag_free(truth);
+}
+
+// ---------------------------------------------------------------------------------------------- main
+
+static const char usage[] =
+    "bench_graph BASE.fbin QUERIES.fbin [-m M] [-c EF_CONSTRUCTION] [-t THREADS] [-r ROUNDS] [-n ROWS] [-q QUERIES]\n"
+    "            [-s SAMPLE] [-e EF] [-f: filters] [-M cosine|ip|l2]";
+
+int main(int argc, char **argv) {
+  static const uint32_t ladder[] = {10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512};
+  const uint32_t *efs = ladder;
+  uint32_t ef_count = RAG_COUNT_OF(ladder), rounds = 3, rows_max = UINT32_MAX, queries_max = UINT32_MAX, one_ef;
+  rag_graph_options options = {.threads = 1, .seed = 1, .sample = 200};
+  rag_metric metric = RAG_METRIC_COSINE;
+  bool filters = false;
+  for (int c; (c = getopt(argc, argv, "m:c:t:r:n:q:s:e:fM:")) != -1;) {
+    uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 10) : 0;
+    if (c == 'm') options.m = value;
+    else if (c == 'c') options.ef_construction = value;
+    else if (c == 't') options.threads = value;
+    else if (c == 'r') rounds = value;
+    else if (c == 'n') rows_max = value;
+    else if (c == 'q') queries_max = value;
+    else if (c == 's') options.sample = value;
+    else if (c == 'f') filters = true;
+    else if (c == 'M' && rag_metric_parse(rag_slice_str(optarg), &metric)) continue;
+    else if (c == 'e') one_ef = value, efs = &one_ef, ef_count = 1;
+    else fail(usage);
+  }
+  if (argc - optind != 2) fail(usage);
+  set base = read_set(argv[optind], rows_max), queries = read_set(argv[optind + 1], queries_max);
+  if (base.dimension != queries.dimension) fail("the sets differ in dimension");
+
+  uint32_t bytes = rag_codes_int8_bytes(base.dimension);
+  uint8_t *code = room((size_t)base.rows * bytes);
+  rag_codes_int8_factors *factors = room(base.rows * sizeof *factors);
+  double start = now();
+  for (uint32_t row = 0; row < base.rows; row++) {
+    rag_codes_int8_encode(base.data + (size_t)row * base.dimension, base.dimension, code + (size_t)row * bytes,
+                          &factors[row]);
+  }
+  double encoded = now() - start;
+  rag_graph_codes codes = {code, bytes, factors, base.rows, base.dimension, metric};
+  rag_graph_fetch fetch = {fetch_rows, &base};
+  options.fetch = &fetch;
+  rag_graph *graph;
+  rag_error err;
+  start = now();
+  double start_cpu = cpu();
+  if (rag_graph_build(&codes, &options, &graph, &err) != RAG_OK) fail(err.message);
+  double built = now() - start, built_cpu = cpu() - start_cpu;
+  rag_slice sections[RAG_GRAPH_SECTIONS];
+  rag_graph_sections(graph, sections);
+  uint64_t links = 0;
+  for (size_t i = 0; i < sections[RAG_GRAPH_LINKS].size / 4; i++) links += graph->links[i] != RAG_GRAPH_NONE;
+  uint64_t bytes_all = rag_graph_bytes(graph) + (uint64_t)base.rows * (bytes + sizeof *factors);
+  printf("{\"what\": \"build\", \"rows\": %u, \"dimension\": %u, \"m\": %u, \"ef_construction\": %u, \"threads\": %u, "
+         "\"encode_s\": %.3f, \"build_s\": %.3f, \"build_cpu_s\": %.3f, \"bytes\": %llu, \"bytes_a_row\": %.1f, "
+         "\"links_a_row\": %.1f, "
+         "\"duplicates\": %u, \"mended\": %u, \"crc\": \"%08x\", \"kernels\": \"%s\", \"load\": %.1f}\n",
+         base.rows, base.dimension, graph->meta.m, graph->meta.ef_construction, options.threads, encoded, built,
+         built_cpu, (unsigned long long)bytes_all, (double)bytes_all / base.rows, (double)links / base.rows,
+         graph->meta.duplicates, graph->meta.mended,
+         rag_crc32c(0, sections[RAG_GRAPH_LINKS].data, sections[RAG_GRAPH_LINKS].size), rag_codes_kernels_best()->name,
+         load_average());
+  for (uint32_t i = 0; i < graph->meta.rung_count; i++) {
+    const rag_graph_rung *rung = &graph->meta.rungs[i];
+    printf("{\"what\": \"calibration\", \"ef\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scored\": %.0f}\n",
+           rung->ef, (double)rung->recall_10, (double)rung->recall_100, (double)rung->scored);
+  }
+  fflush(stdout);
+  float *truth = room(queries.rows * sizeof *truth);
+  find_truth(&base, &queries, metric, NULL, truth);
+  for (uint32_t e = 0; e < ef_count; e++) {
+    figures f = measure(graph, &codes, &base, &queries, truth, NULL, base.rows, efs[e], rounds);
+    printf("{\"what\": \"search\", ");
+    print_figures(efs[e], &f);
+  }
+  if (filters) sweep_filters(graph, &codes, &base, &queries, efs, ef_count, rounds);
+  rag_graph_destroy(graph);
+  return 0;
+}

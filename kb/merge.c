@@ -58,20 +58,21 @@ rag_status rag_kb__merge_base(rag_kb *kb, rag_txn *txn, uint32_t a, uint32_t b, 
   while (f.count > 0) {
     struct item top = frontier_pop(&f);
     while (f.count > 0 && f.items[0].commit == top.commit) top.sides |= frontier_pop(&f).sides;
-    if (top.sides == 3) {
-      *out = top.commit;
-      break;
-    }
     rag_kb__commit record;
     rag_value pin = {0};
     status = rag_kb__get_commit(kb, txn, top.commit, &record, &pin, NULL);
-    if (status == RAG_NOT_FOUND) { // dropped by retention: history ends here
+    if (status == RAG_NOT_FOUND) { // dropped by retention, be it where both met: who comes here names kept ones behind
       status = RAG_OK;
       continue;
     }
     if (status != RAG_OK) {
       status = rag_fail(err, status, "commit c%u of knowledge base '%s' cannot be read", top.commit, kb->name);
       goto out;
+    }
+    if (top.sides == 3) {
+      rag_value_free(&pin);
+      *out = top.commit;
+      break;
     }
     for (uint32_t i = 0; status == RAG_OK && i < record.parent_count; i++)
       status = frontier_push(&f, record.parents[i], top.sides, err);

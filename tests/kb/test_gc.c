@@ -453,6 +453,29 @@ static void merges_survive(void **state) {
   rag_ref_drop(kb);
 }
 
+// A tag is no head, so its merge base with main may go; then the next kept one behind it is theirs.
+static void a_merge_finds_the_base_behind_a_dropped_one(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  rag_kb *kb = kb_test_new(f);
+  kb_test_put(kb, "both", "as it was at the base"); // c2
+  kb_test_tag(kb, "old", "main");
+  kb_test_put(kb, "main", "on main"); // c3
+  kb_test_branch(kb, "side", "main");
+  kb_test_put_on(kb, "side", "side", "aside", NULL); // c4
+  kb_test_tag(kb, "kept", "side");
+  OK(rag_kb_branch_delete(kb, S("side"), &err));
+  kb_test_put(kb, "more", "on main too"); // c5
+  const char *result = collect(f, kb, 1);
+  assert_int_equal(number_of(result, "commits_dropped"), 2); // c1 and c3
+  rag_write_result merged = kb_test_merge(kb, "kept", "main", RAG_MERGE_FAIL);
+  assert_int_equal(merged.added, 1);
+  assert_int_equal(merged.changed + merged.removed, 0);
+  assert_string_equal(kb_test_text(kb, "main", "side"), "aside");
+  assert_string_equal(kb_test_text(kb, "main", "more"), "on main too");
+  rag_ref_drop(kb);
+}
+
 static void dropped_refs_say_so(void **state) {
   kb_fixture *f = *state;
   rag_error err = {0};
@@ -699,7 +722,7 @@ int main(void) {
       KB_TEST(histories_keep_their_versions), KB_TEST(merges_survive),
       KB_TEST(dropped_refs_say_so),           KB_TEST(revived_rows_stay),
       KB_TEST(memory_goes_with_the_rows),     KB_TEST(writers_and_gc_cross),
-      KB_TEST(a_dropped_version_is_noticed),
+      KB_TEST(a_dropped_version_is_noticed),  KB_TEST(a_merge_finds_the_base_behind_a_dropped_one),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -330,6 +330,7 @@ static void import_free(rag_kb__import *im) {
   rag_free(im->branches);
   rag_buf_free(&im->last_log);
   rag_buf_free(&im->batch);
+  rag_buf_free(&im->body);
   rag_free(im->vector);
 }
 

@@ -59,7 +59,9 @@ static rag_status content_row(rag_kb__import *im, rag_reader *r, rag_error *err)
   RAG_TRY(grow((void **)&im->contents, &im->content_capacity, im->content_count, sizeof *im->contents, err));
   im->contents[im->content_count++] =
       (rag_kb__import_content){.content = number, .id_hash = rag_hash64(content.id.data, content.id.size)};
-  im->content_body = content.body.size;
+  rag_buf_clear(&im->body);
+  rag_buf_append(&im->body, content.body.data, content.body.size);
+  RAG_TRY(rag_buf_check(&im->body, err));
   rag_kb__key_u32(&key, im->record.id, number);
   put(im, RAG_CF_CONTENT, &key, value);
   return RAG_OK;
@@ -70,6 +72,12 @@ static bool vector_missing(const rag_kb__import *im) {
   return im->record.config.model[0] != '\0' && im->last_vector != im->last_chunk;
 }
 
+// Within the text, and through no character of it.
+static bool cut_good(const rag_buf *body, const rag_kb__chunk *chunk) {
+  return chunk->end <= body->size && rag_utf8_floor(body->data, body->size, chunk->start) == chunk->start &&
+         rag_utf8_floor(body->data, body->size, chunk->end) == chunk->end;
+}
+
 static rag_status chunk_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
   rag_kb__chunk chunk;
   rag_key key;
@@ -77,7 +85,7 @@ static rag_status chunk_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
   rag_slice value = rag_read_bytes(r);
   rag_kb__import_content *content = im->content_count > 0 ? &im->contents[im->content_count - 1] : NULL;
   if (r->bad || content == NULL || number <= im->last_chunk || number >= im->state.next_chunk ||
-      !rag_kb__decode_chunk(value, &chunk) || chunk.content != content->content || chunk.end > im->content_body ||
+      !rag_kb__decode_chunk(value, &chunk) || chunk.content != content->content || !cut_good(&im->body, &chunk) ||
       !utf8(chunk.metadata) || rag_kb__metadata_check(chunk.metadata, "", NULL) != RAG_OK ||
       content->chunk_count >= RAG_DOCUMENT_CHUNKS_MAX ||
       (content->chunk_count > 0 && number != content->first_chunk + content->chunk_count))

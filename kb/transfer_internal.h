@@ -71,7 +71,7 @@ typedef struct rag_kb__import {
 
   rag_kb__import_content *contents; // by number
   size_t content_count, content_capacity;
-  size_t content_body; // bytes of the last content's body
+  rag_buf body; // of the last content: chunks are cut out of it
   uint32_t last_chunk, last_vector, last_revision;
   rag_kb__import_commit *commits; // by number
   size_t commit_count, commit_capacity;

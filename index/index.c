@@ -6,15 +6,7 @@
 //  2. A failed append or remove publishes nothing.
 // Threads: append, remove and destroy are the one writer's; pin and memory_bytes are anyone's and lock-free; everything
 // that takes a view is anyone's who pinned it.
-#include "index/index_internal.h"
-
-#define BUILD_FLAT "flat" // a flat index has no build: its answers depend on the rows alone
-
-struct rag_index {
-  rag_index_shared *shared;       // owned reference
-  const rag_index_engine *engine; // immutable
-  rag_cell newest;                // written by the one writer; readers take references
-};
+#include "index/segment/segment_internal.h"
 
 bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded) {
   uint64_t before = atomic_fetch_add_explicit(&shared->bytes, bytes, memory_order_relaxed);
@@ -34,14 +26,22 @@ rag_status rag_index__check_deadline(const rag_index_query *query, rag_error *er
 }
 
 static void shared_destroy(rag_ref *self) {
-  rag_free(self);
+  rag_index_shared *shared = (rag_index_shared *)self;
+  while (shared->scratches != NULL) {
+    segment_scratch *scratch = shared->scratches;
+    shared->scratches = scratch->next;
+    rag_segment__scratch_destroy(scratch);
+  }
+  rag_codes_rotation_destroy(shared->rotation);
+  pthread_mutex_destroy(&shared->scratch_lock);
+  rag_free(shared);
 }
 
 rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err) {
   rag_status status = RAG_OK;
   rag_index *index = NULL;
   rag_index_view *empty = NULL;
-  const rag_index_engine *engine = &rag_index__flat;
+  const rag_index_engine *engine = &rag_index__segmented;
 
   if (options->dimension == 0 || options->dimension > RAG_DIMENSION_MAX) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "dimension", "the dimension is %u: it must be 1 to %u",
@@ -51,9 +51,10 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric", "there is no metric number %d", (int)options->metric);
   }
   const char *name = options->engine ? options->engine : "auto";
-  if (strcmp(name, "auto") != 0 && strcmp(name, engine->name) != 0) {
-    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine", "there is no engine \"%s\": use \"auto\" or \"flat\"",
-                          name);
+  if (strcmp(name, "flat") == 0) engine = &rag_index__flat;
+  if (strcmp(name, "auto") != 0 && strcmp(name, "graph") != 0 && engine != &rag_index__flat) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine",
+                          "there is no engine \"%s\": use \"auto\", \"flat\" or \"graph\"", name);
   }
 
   index = rag_calloc(1, sizeof *index);
@@ -69,6 +70,13 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   index->shared->metric = options->metric;
   index->shared->kernels = rag_kernels_best();
   index->shared->bytes_max = options->memory_bytes_max;
+  index->shared->target_recall = options->target_recall > 0 ? options->target_recall : RAG_INDEX_TARGET_RECALL;
+  index->shared->seal_rows = options->seal_rows > 0 ? options->seal_rows : RAG_INDEX_SEAL_ROWS;
+  index->shared->graph_rows = options->graph_rows > 0 ? options->graph_rows : RAG_INDEX_GRAPH_ROWS;
+  index->shared->graphs_only = strcmp(name, "graph") == 0;
+  pthread_mutex_init(&index->shared->scratch_lock, NULL);
+  if (engine == &rag_index__segmented)
+    RAG_TRY_OUT(rag_codes_rotation_create(options->dimension, SEGMENT_ROTATION_SEED, &index->shared->rotation, err));
   RAG_TRY_OUT(engine->create(index->shared, &empty, err));
   rag_cell_init(&index->newest, empty);
   *out = index;
@@ -145,11 +153,6 @@ const rag_bitmap *rag_index_view_present(const rag_index_view *view) {
   return view->present;
 }
 
-const char *rag_index_view_build(const rag_index_view *view) {
-  RAG_UNUSED(view);
-  return BUILD_FLAT;
-}
-
 const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal) {
   return rag_bitmap_has(view->present, ordinal) ? view->engine->vector(view, ordinal) : NULL;
 }
@@ -165,7 +168,7 @@ rag_status rag_index_search(const rag_index_view *view, const rag_index_query *q
   }
   RAG_TRY(rag_index__check_deadline(query, err));
   rag_index_topk top;
-  rag_index_plan made = {.engine = view->engine->name};
+  rag_index_plan made = {.engine = view->engine->name, .expected_recall = 1};
   rag_index__topk_init(&top, hits, query->k, query->has_min_score ? query->min_score : -FLT_MAX);
   RAG_TRY(view->engine->search(view, query, &top, &made, err));
   rag_index__topk_finish(&top);

@@ -60,9 +60,15 @@ typedef struct rag_index_view rag_index_view; // starts with a rag_ref: rag_ref_
 typedef struct rag_index_options {
   uint32_t dimension; // 1 to RAG_DIMENSION_MAX
   rag_metric metric;
-  const char *engine;        // "auto" or "flat"; the larger engines come behind the same interface
+  const char *engine;        // "flat": all rows in memory, scanned exactly; "auto", "graph": sealed segments, too
   uint64_t memory_bytes_max; // 0: no bound; an append beyond it is RAG_RESOURCE_EXHAUSTED
+  double target_recall;      // of searches that name none; 0: RAG_INDEX_TARGET_RECALL
+  uint32_t seal_rows;        // rows of the tail that are worth sealing; 0: RAG_INDEX_SEAL_ROWS
+  uint32_t graph_rows;       // rows of a segment from which on it has a graph; 0: RAG_INDEX_GRAPH_ROWS
 } rag_index_options;
+#define RAG_INDEX_TARGET_RECALL 0.98
+#define RAG_INDEX_SEAL_ROWS 8192u
+#define RAG_INDEX_GRAPH_ROWS 20000u
 
 RAG_NODISCARD rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err);
 void rag_index_destroy(rag_index *index); // views that are still pinned stay valid until dropped
@@ -90,6 +96,8 @@ typedef struct rag_index_query {
   bool has_min_score;
   float min_score;      // hits below are dropped
   bool exact;           // exhaustive, whatever the engine
+  double target_recall; // 0: the index's. Of calibration, so of queries that are like rows
+  uint32_t ef;          // of graphs: how wide to look; 0: as the target needs
   uint64_t deadline_ns; // monotonic clock; 0: none. Checked every few thousand rows: RAG_DEADLINE_EXCEEDED
 } rag_index_query;
 
@@ -99,9 +107,15 @@ typedef struct rag_index_hit {
 } rag_index_hit;
 
 typedef struct rag_index_plan {
-  const char *engine;  // static: "flat"
-  uint64_t candidates; // rows that were scored
-  uint32_t segments;   // pieces that were searched
+  const char *engine;     // static: of the piece with the most rows that pass: "flat", "graph"
+  uint64_t candidates;    // rows that were scored, by codes or exactly
+  uint64_t rescored;      // of them, by codes first and then exactly
+  uint64_t tail_rows;     // rows of the tail that were scored
+  uint32_t segments;      // pieces that were searched
+  uint32_t walked;        // of them, by walking their graph
+  uint32_t ef;            // the widest walk's
+  double expected_recall; // the lowest of the walked pieces, by their calibration; 0: not known; 1: exact
+  uint64_t engine_rows;   // what `engine` was chosen by
 } rag_index_plan;
 
 // hits: room for query->k, used as working space (undefined on error); *out_count hits, best first, ties by ordinal.
@@ -109,6 +123,81 @@ typedef struct rag_index_plan {
 RAG_NODISCARD rag_status rag_index_search(const rag_index_view *view, const rag_index_query *query, rag_index_hit *hits,
                                           uint32_t *out_count, rag_index_plan *plan, rag_error *err);
 uint64_t rag_index_memory_bytes(const rag_index *index);
+
+// ---------------------------------------------------------------------------------------------- sealed segments
+//
+// Rows are appended to the tail, in memory, and scanned exactly. What has gathered there is sealed in the background:
+// written to a file, checksummed, with what an engine derives from it, and mapped from there. Segments of like size are
+// merged; rows that no head has any more go to history segments, so that searches of heads do not pass them.
+//
+//   rag_index_task_next     what is to be done next, if anything (any thread)
+//   rag_index_task_run      does it: writes and verifies files (minutes at worst, no lock; one thread for each task)
+//   (the caller makes the names of the new files durable, and forgets the old ones)
+//   rag_index_task_install  publishes them (a writer, as append is)
+//
+// A file can always be made again from the vectors that the caller keeps. It is bound to the caller's record by a random
+// id; files that no record names are garbage.
+#define RAG_SEGMENT_NAME_MAX 40u // "0123...cdef.seg" and a NUL
+typedef struct rag_segment_id {
+  uint8_t bytes[16];
+} rag_segment_id;
+void rag_segment_name(const rag_segment_id *id, char out[RAG_SEGMENT_NAME_MAX]);
+bool rag_segment_name_parse(rag_slice name, rag_segment_id *out); // of a file in a folder of segments
+
+typedef struct rag_index_segment rag_index_segment; // starts with a rag_ref
+typedef struct rag_index_segment_info {
+  rag_segment_id id;
+  const char *engine; // static
+  bool history;
+  uint32_t rows;         // when it was sealed
+  uint64_t present;      // of them, not removed since
+  uint32_t first, last;  // ordinals
+  uint64_t file_bytes;   // on disk, mapped
+  uint64_t memory_bytes; // of them, what searches walk: codes, graphs
+  float recall;          // what calibration measured at the target; 0: not measured
+} rag_index_segment_info;
+uint32_t rag_index_view_segments(const rag_index_view *view);
+void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_segment_info *out);
+uint64_t rag_index_view_tail_rows(const rag_index_view *view);
+
+typedef struct rag_index_task {
+  rag_index_view *view;     // owned: what it works on
+  rag_segment_id *inputs;   // owned: segments that go
+  uint32_t input_count;
+  rag_bitmap *rows[2];      // owned: of the new segments, heads' and history's; NULL: none
+  rag_bitmap *erase;        // owned: the inputs are copied without what they know of these rows; then no rows[]
+  rag_index_segment **made; // owned, by run
+  uint32_t made_count;
+  const char *why;          // static
+} rag_index_task;
+// live: ordinals of every head's version; NULL: all. *out: RAG_OK and NULL when there is nothing to do.
+RAG_NODISCARD rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, rag_index_task **out,
+                                             rag_error *err);
+// Everything into one segment for heads and one for history.
+RAG_NODISCARD rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, rag_index_task **out,
+                                                rag_error *err);
+// Segments that hold one of these rows; NULL: none does.
+RAG_NODISCARD rag_status rag_index_task_erase(rag_index *index, const rag_bitmap *erase, rag_index_task **out,
+                                              rag_error *err);
+bool rag_index_wants_task(const rag_index *index); // cheap: the tail has enough rows to be sealed
+
+typedef struct rag_index_build_options {
+  uint32_t threads;                                               // 0: 1
+  bool (*progress)(void *context, uint64_t done, uint64_t total); // rows; false stops it: RAG_CANCELLED; may be NULL
+  void *context;
+} rag_index_build_options;
+// Writes files into `dir`, which is there. What an error leaves is removed.
+RAG_NODISCARD rag_status rag_index_task_run(rag_index *index, rag_index_task *task, const char *dir,
+                                            const rag_index_build_options *options, rag_error *err);
+// RAG_ABORTED: an input is no longer there; nothing was done.
+RAG_NODISCARD rag_status rag_index_task_install(rag_index *index, const rag_index_task *task, rag_error *err);
+void rag_index_task_destroy(rag_index_task *task);   // NULL is fine; removes no files
+void rag_index_task_remove_files(const rag_index_task *task, const char *dir); // those that run made
+
+// At opening, before any append: takes in a segment of an earlier run; of its rows those in `exist`. RAG_NOT_FOUND,
+// RAG_DATA_LOSS, RAG_FAILED_PRECONDITION: append its rows instead, and let them be sealed again.
+RAG_NODISCARD rag_status rag_index_restore(rag_index *index, const char *dir, const rag_segment_id *id,
+                                           const rag_bitmap *exist, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- words: analysis
 //

@@ -10,6 +10,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <pthread.h>
 
 // ---------------------------------------------------------------------------------------------- kernels
 
@@ -56,6 +57,12 @@ typedef struct rag_index_shared {
   rag_metric metric;
   const rag_kernels *kernels;
   uint64_t bytes_max;     // 0: no bound
+  double target_recall;
+  uint32_t seal_rows, graph_rows;
+  bool graphs_only;               // no engine but the graph, however few the rows
+  struct rag_codes_rotation *rotation;   // owned; NULL: no segments
+  pthread_mutex_t scratch_lock;
+  struct segment_scratch *scratches; // guarded by: scratch_lock: idle ones
   _Atomic uint64_t bytes; // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
 } rag_index_shared;
 // Adds `bytes` unless that would pass the bound (bounded) or whatever the bound says (not bounded: small copies that a
@@ -89,7 +96,15 @@ struct rag_index_engine {
                        rag_index_plan *plan, rag_error *err);
 };
 
+// What a caller holds.
+struct rag_index {
+  rag_index_shared *shared;       // owned reference
+  const rag_index_engine *engine; // immutable
+  rag_cell newest;                // written by the one writer; readers take references
+};
+
 extern const rag_index_engine rag_index__flat;
+extern const rag_index_engine rag_index__segmented; // index/segment/view.c
 
 // ---------------------------------------------------------------------------------------------- flat
 

@@ -108,20 +108,30 @@ void rag_ivf__assigner_use(rag_ivf__assigner *a, const float *vectors) {
   }
 }
 
-// The centroids of the highest scores, best first; their places in out.
-static uint32_t nearest(const float *scores, uint32_t lists, uint32_t max, uint32_t *out) {
+// Scores of a row's products, and the centroids of the `max` highest, best first; how many those are.
+static uint32_t nearest(const rag_ivf__assigner *a, float scale, const int32_t *dots, uint32_t max, float *scores,
+                        uint32_t *out) {
   float best[CANDIDATES], floor = -FLT_MAX;
   uint32_t count = 0;
-  for (uint32_t c = 0; c < lists; c++) {
-    if (!(scores[c] > floor)) continue; // nor a NaN
-    uint32_t at = count < max ? count++ : max - 1;
-    for (; at > 0 && best[at - 1] < scores[c]; at--) {
-      best[at] = best[at - 1];
-      out[at] = out[at - 1];
+  // The last block's last products may be those of the next row: their scores are not looked at.
+  for (uint32_t begin = 0; begin < a->padded_lists; begin += BLOCK) {
+    uint32_t higher = 0;
+    for (uint32_t i = begin; i < begin + BLOCK; i++) {
+      scores[i] = (float)dots[i] * scale * a->scales[i] - a->half_norms[i];
+      higher |= scores[i] > floor; // nor a NaN
     }
-    best[at] = scores[c];
-    out[at] = c;
-    if (count == max) floor = best[max - 1];
+    if (!higher) continue;
+    for (uint32_t c = begin; c < RAG_MIN(begin + BLOCK, a->lists); c++) {
+      if (!(scores[c] > floor)) continue;
+      uint32_t at = count < max ? count++ : max - 1;
+      for (; at > 0 && best[at - 1] < scores[c]; at--) {
+        best[at] = best[at - 1];
+        out[at] = out[at - 1];
+      }
+      best[at] = scores[c];
+      out[at] = c;
+      if (count == max) floor = best[max - 1];
+    }
   }
   if (count == 0) out[count++] = 0; // no score is a number: any list will do
   return count;
@@ -154,15 +164,9 @@ static uint32_t choose_second(const rag_ivf__assigner *a, worker *w, uint32_t ro
 }
 
 static void assign_row(const rag_ivf__assigner *a, worker *w, uint32_t row, const int32_t *dots) {
-  float scale = a->codes->factors[row].scale;
-  // The blocks' last products may be those of the next row, and their scores are not looked at.
-  for (uint32_t at = 0; at < a->padded_lists; at += BLOCK) {
-    for (uint32_t i = at; i < at + BLOCK; i++) {
-      w->scores[i] = (float)dots[i] * scale * a->scales[i] - a->half_norms[i];
-    }
-  }
   uint32_t candidates[CANDIDATES], at = row - a->begin;
-  uint32_t count = nearest(w->scores, a->lists, a->second ? CANDIDATES : 1, candidates);
+  uint32_t count =
+      nearest(a, a->codes->factors[row].scale, dots, a->second ? CANDIDATES : 1, w->scores, candidates);
   a->first[at] = candidates[0];
   if (a->second) a->second[at] = choose_second(a, w, row, candidates, count);
   if (a->distances) {

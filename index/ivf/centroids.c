@@ -3,7 +3,7 @@
 
 #define CENTROIDS_MAGIC 0x43465649u // "IVFC"
 #define CENTROIDS_FORMAT 1u
-#define LISTS_FOR_ROOT 8.0
+#define LISTS_FOR_ROOT 4.0
 #define ROWS_OF_LIST_MIN 16u
 // An error below this part of the rows' squared length is that of their int8 codes, and says nothing of a fit.
 #define ERROR_OF_CODES 1e-4

@@ -8,6 +8,8 @@
 #define IVF_MAGIC 0x20465649u // "IVF "
 #define IVF_FORMAT 1u
 #define ALIGN 64u
+// Of what a search may miss: as the calibration's sample is some hundreds of rows, its recall is a few thousandths off.
+#define TARGET_RESERVE 0.1
 
 static size_t lists_bytes(const rag_ivf_meta *meta) {
   return ((size_t)meta->lists + 1) * sizeof(uint32_t);
@@ -156,7 +158,8 @@ static double nprobe_of(const rag_ivf_meta *meta, double target, bool of_100) {
 
 uint32_t rag_ivf_nprobe(const rag_ivf *ivf, uint32_t k, float target_recall, bool *out_reached) {
   const rag_ivf_meta *meta = &ivf->meta;
-  double of_10 = nprobe_of(meta, (double)target_recall, false), of_100 = nprobe_of(meta, (double)target_recall, true);
+  double target = (double)target_recall + TARGET_RESERVE * (1 - (double)target_recall);
+  double of_10 = nprobe_of(meta, target, false), of_100 = nprobe_of(meta, target, true);
   *out_reached = of_10 > 0;
   if (of_10 <= 0) of_10 = meta->rung_count > 0 ? meta->rungs[meta->rung_count - 1].nprobe : meta->lists / 16.0;
   double nprobe = of_10;

@@ -25,7 +25,8 @@
 //   1.14 and later     both, for HNSW too.
 // Kinds that refuse them or do not heed them (asked at open, with one row let through) are as in 1.7.3.
 //
-// A refinement at the end (",RFlat") is checked and left out: every index is re-scored here, from the rows themselves.
+// A refinement at the end (",RFlat") is checked and left out: every index is re-scored here, from the rows themselves. So
+// is the polysemous training of PQ, which no search here uses.
 //
 // Not taken, whatever FAISS says: IDMap (rows have their numbers here), NSG (cannot be added to in parts), coarse
 // quantisers alone, numbers of 0 or past the limits below (FAISS divides by the former and allocates the latter).

@@ -101,9 +101,8 @@ static rag_status fusion_of(const Ragd__V1__Fusion *in, rag_fusion *out, rag_err
   return weights_of(in->weights, out, err);
 }
 
-// The engine that there is looks at every row and so meets every target: the values are checked, so that a client finds
-// its mistakes now, and ask for nothing.
-static rag_status check_params(const Ragd__V1__SearchParams *in, rag_error *err) {
+// nprobe and rerank are of engines that this kb may not have: they are checked, so that a client finds its mistakes now.
+static rag_status params_of(const Ragd__V1__SearchParams *in, rag_search *out, rag_error *err) {
   if (!in) return RAG_OK;
   if (in->target_recall_presence_case && !(in->target_recall > 0 && in->target_recall <= 1))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "params.target_recall",
@@ -118,6 +117,8 @@ static rag_status check_params(const Ragd__V1__SearchParams *in, rag_error *err)
   for (size_t i = 0; i < RAG_COUNT_OF(counts); i++)
     if (counts[i].given && counts[i].value == 0)
       return rag_fail_field(err, RAG_INVALID_ARGUMENT, counts[i].field, "%s: is at least 1", counts[i].field);
+  if (in->target_recall_presence_case) out->target_recall = in->target_recall;
+  if (in->ef_presence_case) out->ef = in->ef;
   return RAG_OK;
 }
 
@@ -150,7 +151,7 @@ rag_status rag_api__search_of(rag_call *call, const Ragd__V1__SearchRequest *in,
   RAG_TRY(mmr_of(in->mmr, search, err));
   search->fusion_by_model = in->fusion == NULL;
   if (in->fusion) RAG_TRY(fusion_of(in->fusion, &search->fusion, err));
-  RAG_TRY(check_params(in->params, err));
+  RAG_TRY(params_of(in->params, search, err));
   if (search->timeout_ms > WAIT_MS_MAX)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "timeout_ms", "timeout_ms: at most %u", WAIT_MS_MAX);
   if (in->min_commit[0]) RAG_TRY(rag_api__commit_parse(in->min_commit, "min_commit", &search->min_commit, err));

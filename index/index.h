@@ -170,12 +170,13 @@ typedef struct rag_index_task {
   uint32_t made_count;
   const char *why;          // static
 } rag_index_task;
-// live: ordinals of every head's version; NULL: all. *out: RAG_OK and NULL when there is nothing to do.
-RAG_NODISCARD rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, rag_index_task **out,
-                                             rag_error *err);
+// live: ordinals of every head's version; NULL: all. Rows of the tail from `end` on stay there: those that may not be
+// durable yet, whose numbers would be used again. *out: RAG_OK and NULL when there is nothing to do.
+RAG_NODISCARD rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, uint32_t end,
+                                             rag_index_task **out, rag_error *err);
 // Everything into one segment for heads and one for history.
-RAG_NODISCARD rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, rag_index_task **out,
-                                                rag_error *err);
+RAG_NODISCARD rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, uint32_t end,
+                                                rag_index_task **out, rag_error *err);
 // Segments that hold one of these rows; NULL: none does.
 RAG_NODISCARD rag_status rag_index_task_erase(rag_index *index, const rag_bitmap *erase, rag_index_task **out,
                                               rag_error *err);
@@ -191,6 +192,7 @@ RAG_NODISCARD rag_status rag_index_task_run(rag_index *index, rag_index_task *ta
                                             const rag_index_build_options *options, rag_error *err);
 // RAG_ABORTED: an input is no longer there; nothing was done.
 RAG_NODISCARD rag_status rag_index_task_install(rag_index *index, const rag_index_task *task, rag_error *err);
+void rag_index_task_made(const rag_index_task *task, uint32_t at, rag_index_segment_info *out); // a segment that run made
 void rag_index_task_destroy(rag_index_task *task);   // NULL is fine; removes no files
 void rag_index_task_remove_files(const rag_index_task *task, const char *dir); // those that run made
 

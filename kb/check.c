@@ -609,12 +609,12 @@ static rag_status on_cache(checker *c, rag_slice key, rag_slice value, rag_error
 }
 
 static rag_status on_meta(checker *c, rag_slice key, rag_slice value, rag_error *err) {
-  static const char tags[] = "BsbtLISNPK"; // K: the service's API keys
+  static const char tags[] = "BsbtLISNPKG"; // K: the service's API keys
   RAG_UNUSED(value);
   RAG_UNUSED(err);
   if (key.size == 0 || strchr(tags, key.data[0]) == NULL || key.data[0] == '\0')
     report_row(c, RAG_CHECK_NOTE, RAG_CF_META, key, "is of a kind that this program does not know");
-  else if (key.size >= 5 && strchr("sbtLI", key.data[0]) != NULL) {
+  else if (key.size >= 5 && strchr("sbtLIG", key.data[0]) != NULL) {
     uint32_t id = u32_at(key, 1);
     if (id != 0 && !kb_is_there(c, id)) // 0: of creations
       report_row(c, RAG_CHECK_NOTE, RAG_CF_META, key, "is of a knowledge base that is not there");

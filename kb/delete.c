@@ -3,6 +3,7 @@
 //
 // Embedding-cache rows stay: they are shared between kbs by text, and one whose owner is gone reads as a miss until it
 // is overwritten (put_prepare.c).
+#include "kb/segments_internal.h"
 #include "kb/transfer_internal.h"
 
 static rag_status delete_prefix(rag_store *store, rag_cf cf, const rag_key *prefix, rag_error *err) {
@@ -16,7 +17,7 @@ static const rag_cf families[] = {RAG_CF_DOCUMENT, RAG_CF_REVISION, RAG_CF_CONTE
 #define STEPS (RAG_COUNT_OF(families) + 1u)
 
 static rag_status delete_step(rag_store *store, uint32_t kb, unsigned step, rag_error *err) {
-  static const char meta_tags[] = "sbtLI";
+  static const char meta_tags[] = "sbtLIG";
   rag_key prefix;
   rag_key_init(&prefix);
   if (step < RAG_COUNT_OF(families)) {
@@ -29,7 +30,7 @@ static rag_status delete_step(rag_store *store, uint32_t kb, unsigned step, rag_
     rag_key_u32(&prefix, kb);
     RAG_TRY(delete_prefix(store, RAG_CF_META, &prefix, err));
   }
-  return RAG_OK;
+  return rag_kb__segments_delete(store, kb, err);
 }
 
 rag_status rag_kb__delete_rows(rag_store *store, uint32_t kb, rag_error *err) {

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 
 #include "kb/rewrite_internal.h"
+#include "kb/segments_internal.h"
 
 #define CURSOR_VERSION 1u
 
@@ -133,6 +134,7 @@ rag_status rag_kb__gc_run(void *ctx, rag_job *job, rag_error *err) {
   }
   if (status == RAG_OK) status = collect(&run, err);
   atomic_store(&run.kb->collecting, false);
+  if (status == RAG_OK) rag_kb__segments_wake(run.kb, true);
   rag_ref_drop(run.kb);
   return status;
 }

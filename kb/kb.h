@@ -99,7 +99,7 @@ typedef struct rag_kb_config {
   rag_metric metric;
   rag_chunking chunking;
   char language[16];    // BCP 47 tag of the texts, or ""
-  char engine[16];      // "auto", "flat"
+  char engine[16];      // "auto", "flat", "graph"
   char factory[128];    // for engine "faiss"
   double target_recall; // 0: default
   uint64_t memory_bytes_max;
@@ -131,6 +131,7 @@ typedef struct rag_kbs_options {
   uint64_t object_cache_bytes; // decoded documents ready to answer with; default 256 MiB
   uint32_t version_cache;      // live sets of versions kept ready; default 256
   bool load_at_open;           // read vectors into memory at open (server) or at first search (command line)
+  uint32_t seal_rows, graph_rows; // of indexes: see rag_index_options; 0: their defaults
 } rag_kbs_options;
 rag_kbs_options rag_kbs_options_default(void);
 
@@ -379,6 +380,8 @@ typedef struct rag_search {
   uint32_t mmr_candidates;  // to choose from: k + offset to RAG_MMR_CANDIDATES_MAX; 0: four times k + offset, bounded
   rag_slice language;       // of the query's words; empty: the kb's
   bool exact;
+  double target_recall; // of the vector side; 0: the kb's
+  uint32_t ef;          // how wide graphs are walked; 0: as the target needs
   bool want_text, want_metadata, want_vector, want_highlights;
   uint64_t min_commit;  // answer at least as new as this commit; 0: none
   uint64_t timeout_ms;  // how long to wait for min_commit
@@ -503,6 +506,23 @@ RAG_NODISCARD rag_status rag_kb_export(rag_kb *kb, rag_write_fn write, void *ctx
 // A new kb from such a stream; name empty: the exported one's. Damage is RAG_DATA_LOSS and leaves no kb behind.
 RAG_NODISCARD rag_status rag_kbs_import(rag_kbs *kbs, rag_slice name, rag_read_fn read, void *ctx, rag_kb **out,
                                         rag_error *err);
+
+// ---------------------------------------------------------------------------------------------- the index
+
+// Where the vectors of a kb are: in the tail, in memory, and in sealed segments (index.h).
+typedef struct rag_kb_index {
+  char build[40]; // as searches name it
+  uint64_t rows, tail_rows;
+  uint64_t memory_bytes;
+  bool building; // a job is at it
+  rag_index_segment_info *segments; // owned
+  uint32_t count;
+} rag_kb_index;
+RAG_NODISCARD rag_status rag_kb_index_info(rag_kb *kb, rag_kb_index *out, rag_error *err);
+void rag_kb_index_free(rag_kb_index *info);
+// Submits a job that makes one segment of all rows of heads, and one of the others. The job "index" does what is needed
+// without being asked.
+RAG_NODISCARD rag_status rag_kb_index_compact(rag_kb *kb, uint64_t *out_job, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- filters
 

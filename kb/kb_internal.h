@@ -10,6 +10,7 @@
 //   META      'S' bytes(fingerprint)              -> space number
 //   META      'N'                                 -> the next kb number and space number
 //   META      'P' kb                              -> "" : an import is writing this kb's rows (import.c)
+//   META      'G' kb space id                     -> "" : a segment of the index, a file of its own (segments.c)
 //   DOCUMENT  kb hash8(id) bytes(id) ~revision    -> content, chunk range, content digest, state digest
 //   REVISION  kb revision                         -> document id, content, chunk range, metadata, source, commit
 //   CONTENT   kb content                          -> document id, title, text
@@ -356,10 +357,17 @@ struct rag_kb {
   uint32_t load_limit;       // immutable after open: the next chunk at open
   uint32_t load_revisions;   // likewise: the next revision
   pthread_mutex_t load_lock; // one loader at a time
+  rag_bitmap_edit *chunks_seen; // guarded by: load_lock: chunks that have a row, while they are being read
+  rag_bitmap *chunks_exist;     // guarded by: load_lock: when all are; until the vectors are loaded
   bool chunks_loaded;        // guarded by: load_lock
+  bool segments_loaded;      // guarded by: load_lock
   uint32_t load_next;        // guarded by: load_lock: rows below are in the index
   uint32_t words_next;       // guarded by: load_lock: rows below are in the lexical index
   uint32_t revisions_next;   // guarded by: load_lock: revisions below are in the tables and field indexes
+  pthread_mutex_t segments_lock; // one task on the index's files at a time; before index_lock (segments.c)
+  bool segments_behind;          // guarded by: segments_lock: files and memory differ until the next start
+  _Atomic bool segments_job;     // atomic: one index job of a kb is under way
+  _Atomic uint32_t segments_interrupted; // atomic: erasures that wait for segments_lock
   _Atomic bool loaded;       // atomic: release by the loader, acquire by searches
 };
 

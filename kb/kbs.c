@@ -84,9 +84,10 @@ rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
   if (config->model[0] != '\0' && config->metric != RAG_METRIC_COSINE)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric",
                           "model %s gives unit vectors that are compared by cosine; leave metric out", config->model);
-  if (strcmp(config->engine, "auto") != 0 && strcmp(config->engine, "flat") != 0)
+  if (strcmp(config->engine, "auto") != 0 && strcmp(config->engine, "flat") != 0 &&
+      strcmp(config->engine, "graph") != 0)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.engine",
-                          "'%s' is not an engine of this build; use 'auto' or 'flat'", config->engine);
+                          "'%s' is not an engine of this build; use 'auto', 'flat' or 'graph'", config->engine);
   if (!(config->target_recall >= 0 && config->target_recall <= 1))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.target_recall", "target_recall is 0 to 1");
   RAG_TRY(check_paths(config->fields_only, "fields.only", err));
@@ -133,6 +134,9 @@ static void kb_destroy(rag_ref *ref) {
   pthread_mutex_destroy(&kb->index_lock);
   pthread_mutex_destroy(&kb->words_lock);
   pthread_mutex_destroy(&kb->load_lock);
+  pthread_mutex_destroy(&kb->segments_lock);
+  rag_bitmap_edit_destroy(kb->chunks_seen);
+  rag_ref_drop(kb->chunks_exist);
   rag_free(kb);
 }
 
@@ -170,6 +174,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   pthread_mutex_init(&kb->index_lock, NULL);
   pthread_mutex_init(&kb->words_lock, NULL);
   pthread_mutex_init(&kb->load_lock, NULL);
+  pthread_mutex_init(&kb->segments_lock, NULL);
   kb->kbs = kbs;
   kb->store = kbs->store;
   kb->id = record->id;
@@ -192,7 +197,10 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   rag_index_options options = {.dimension = kb->dimension,
                                .metric = kb->metric,
                                .engine = record->config.engine,
-                               .memory_bytes_max = record->config.memory_bytes_max};
+                               .memory_bytes_max = record->config.memory_bytes_max,
+                               .target_recall = record->config.target_recall,
+                               .seal_rows = kbs->options.seal_rows,
+                               .graph_rows = kbs->options.graph_rows};
   RAG_TRY_OUT(rag_index_create(&options, &kb->index, err));
   rag_lexical_options words = {.title_weight = RAG_KB__TITLE_WEIGHT, .keep_sequences = true};
   RAG_TRY_OUT(rag_lexical_create(&words, &kb->lexical, err));

@@ -6,6 +6,7 @@
 // that a load that failed goes on there.
 #include "kb/filters/filters_internal.h"
 #include "kb/load_internal.h"
+#include "kb/segments_internal.h"
 
 #define LOAD_BATCH 4096u
 
@@ -34,6 +35,9 @@ rag_status rag_kb__load_chunk(rag_store_iter *it, uint32_t *ordinal, rag_kb__chu
 static rag_status load_chunks(rag_kb *kb, rag_error *err) {
   rag_store_iter *it = NULL;
   rag_status status = RAG_OK;
+  rag_bitmap_edit_destroy(kb->chunks_seen);
+  kb->chunks_seen = rag_bitmap_edit_create(NULL);
+  if (kb->chunks_seen == NULL) return rag_fail_no_memory(err, 0);
   RAG_TRY(rag_kb__load_scan(kb, RAG_CF_CHUNK, 0, kb->load_limit, &it, err));
   while (rag_store_iter_next(it)) {
     rag_kb__chunk chunk;
@@ -44,8 +48,12 @@ static rag_status load_chunks(rag_kb *kb, rag_error *err) {
         rag_kb__tables_set_chunk(&kb->tables, ordinal, (rag_kb__chunk_row){chunk.content, chunk.start, chunk.end}, err);
     pthread_mutex_unlock(&kb->index_lock);
     if (status != RAG_OK) goto out;
+    if (rag_bitmap_edit_add(kb->chunks_seen, ordinal) != RAG_OK) RAG_TRY_OUT(rag_fail_no_memory(err, 0));
   }
-  status = rag_store_iter_status(it, err);
+  RAG_TRY_OUT(rag_store_iter_status(it, err));
+  rag_bitmap_edit *seen = kb->chunks_seen;
+  kb->chunks_seen = NULL;
+  if (rag_bitmap_edit_finish(seen, &kb->chunks_exist) != RAG_OK) status = rag_fail_no_memory(err, 0);
 out:
   rag_store_iter_close(it);
   return status;
@@ -97,9 +105,27 @@ out:
 
 // ---------------------------------------------------------------------------------------------- vectors
 
+#define SKIP_ROWS 64u // rows to be skipped that are worth another seek
+
+// The first row from kb->load_next on that no segment has; kb->load_limit: none.
+static uint32_t first_missing(rag_kb *kb, const rag_bitmap *missing) {
+  uint32_t first;
+  return rag_bitmap_next(missing, kb->load_next, &first) ? RAG_MIN(first, kb->load_limit) : kb->load_limit;
+}
+
+static rag_status open_vectors(rag_kb *kb, rag_store_iter **it, rag_error *err) {
+  rag_key lower, upper;
+  rag_store_iter_close(*it);
+  *it = NULL;
+  rag_kb__key_vector(&lower, kb->id, kb->space, kb->load_next);
+  rag_kb__key_vector(&upper, kb->id, kb->space, kb->load_limit);
+  return rag_store_iter_open(kb->store, NULL, RAG_CF_VECTOR, rag_key_slice(&lower), rag_key_slice(&upper), false, it,
+                             err);
+}
+
 static rag_status load_vectors(rag_kb *kb, rag_error *err) {
   rag_store_iter *it = NULL;
-  rag_key lower, upper;
+  rag_bitmap *missing = NULL;
   size_t row_bytes = kb->dimension * sizeof(float);
   uint32_t count = 0;
   uint32_t *ordinals = rag_calloc(LOAD_BATCH, sizeof *ordinals);
@@ -109,10 +135,12 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
     status = rag_fail_no_memory(err, LOAD_BATCH * row_bytes);
     goto out;
   }
-  rag_kb__key_vector(&lower, kb->id, kb->space, kb->load_next);
-  rag_kb__key_vector(&upper, kb->id, kb->space, kb->load_limit);
-  RAG_TRY_OUT(rag_store_iter_open(kb->store, NULL, RAG_CF_VECTOR, rag_key_slice(&lower), rag_key_slice(&upper), false,
-                                  &it, err));
+  rag_index_view *sealed = rag_index_pin(kb->index);
+  status = rag_bitmap_andnot(kb->chunks_exist, rag_index_view_present(sealed), &missing);
+  rag_ref_drop(sealed);
+  if (status != RAG_OK) RAG_TRY_OUT(rag_fail_no_memory(err, 0));
+  kb->load_next = first_missing(kb, missing);
+  RAG_TRY_OUT(open_vectors(kb, &it, err));
   for (bool more = true; more;) {
     more = rag_store_iter_next(it);
     if (more) {
@@ -123,6 +151,14 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
       }
       rag_reader r = rag_reader_of(rag_slice_of(key.data + 8, 4));
       ordinals[count] = rag_read_u32be(&r);
+      if (!rag_bitmap_has(missing, ordinals[count])) { // sealed
+        uint32_t at = ordinals[count], load_next = kb->load_next;
+        kb->load_next = at;
+        kb->load_next = first_missing(kb, missing);
+        if (kb->load_next > at + SKIP_ROWS) RAG_TRY_OUT(open_vectors(kb, &it, err));
+        kb->load_next = load_next;
+        continue;
+      }
       memcpy(rows + (size_t)count * kb->dimension, value.data, row_bytes);
       count++;
     }
@@ -138,6 +174,7 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
   status = rag_store_iter_status(it, err);
 out:
   rag_store_iter_close(it);
+  rag_ref_drop(missing);
   rag_free(ordinals);
   rag_free(rows);
   return status;
@@ -155,10 +192,13 @@ static rag_status load(rag_kb *kb, rag_error *err) {
   kb->chunks_loaded = true;
   RAG_TRY(load_revisions(kb, err));
   rows_ms = ms_since(start_ns);
+  RAG_TRY(rag_kb__segments_load(kb, kb->chunks_exist, err));
   RAG_TRY(load_vectors(kb, err));
   vectors_ms = ms_since(start_ns) - rows_ms;
   RAG_TRY(rag_kb__load_words(kb, err));
   words_ms = ms_since(start_ns) - rows_ms - vectors_ms;
+  rag_ref_drop(kb->chunks_exist);
+  kb->chunks_exist = NULL;
   atomic_store_explicit(&kb->loaded, true, memory_order_release);
   if (kb->words_next > 0)
     rag_log(RAG_LOG_INFO, "kb.loaded",
@@ -174,6 +214,7 @@ rag_status rag_kb__load(rag_kb *kb, rag_error *err) {
   pthread_mutex_lock(&kb->load_lock); // held over store reads on purpose: whoever searches needs them all done
   if (!atomic_load_explicit(&kb->loaded, memory_order_acquire)) status = load(kb, err);
   pthread_mutex_unlock(&kb->load_lock);
+  if (status == RAG_OK) rag_kb__segments_wake(kb, false);
   return status;
 }
 

@@ -1,4 +1,5 @@
 // Opening and closing every kb of a store; their numbers.
+#include "kb/segments_internal.h"
 #include "kb/words_internal.h"
 
 #include <stdlib.h>
@@ -193,6 +194,12 @@ rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options 
   RAG_TRY_OUT(rag_kbs__registry_with(NULL, NULL, rag_slice_of("", 0), &kbs->pending, err));
   RAG_TRY_OUT(open_all(kbs, err));
   rag_cell_set(&kbs->registry, rag_ref_take(kbs->pending));
+  // Before a load, which may submit a job.
+  rag_jobs_register(jobs, "kb-delete", rag_kb__delete_run, kbs);
+  rag_jobs_register(jobs, "gc", rag_kb__gc_run, kbs);
+  rag_jobs_register(jobs, "purge", rag_kb__purge_run, kbs);
+  rag_jobs_register(jobs, "index", rag_kb__segments_run, kbs);
+  rag_jobs_keep_newest(jobs, "index");
   for (uint32_t i = 0; options->load_at_open && i < kbs->pending->count; i++) {
     status = load_ahead(kbs->pending->kbs[i], err);
     if (status != RAG_OK) {
@@ -202,9 +209,7 @@ rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options 
   }
   RAG_TRY_OUT(rag_kb__idempotency_sweep(store, err));
   RAG_TRY_OUT(rag_kbs__import_sweep(kbs, err));
-  rag_jobs_register(jobs, "kb-delete", rag_kb__delete_run, kbs);
-  rag_jobs_register(jobs, "gc", rag_kb__gc_run, kbs);
-  rag_jobs_register(jobs, "purge", rag_kb__purge_run, kbs);
+  rag_kbs__segments_sweep(kbs);
   *out = kbs;
   kbs = NULL;
 out:

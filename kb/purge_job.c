@@ -11,6 +11,7 @@
 #include <inttypes.h>
 
 #include "kb/purge_internal.h"
+#include "kb/segments_internal.h"
 
 #define PARAMS_VERSION 1u
 
@@ -282,6 +283,7 @@ rag_status rag_kb__purge_run(void *ctx, rag_job *job, rag_error *err) {
   uint8_t step = rag_reader_left(&cursor) > 0 ? rag_read_u8(&cursor) : 0;
   const uint8_t steps = RAG_COUNT_OF(families) + 1;
   if (kb != NULL) RAG_TRY_OUT(rag_kb__forget_rows(kb, params.chunks, params.revisions, err));
+  if (kb != NULL) RAG_TRY_OUT(rag_kb__segments_erase(kb, params.chunks, err));
   for (; step < RAG_COUNT_OF(families); step++) {
     RAG_TRY_OUT(erase(kbs->store, &params, families[step], err));
     uint8_t next = (uint8_t)(step + 1);

@@ -6,6 +6,7 @@
 // vectors. What prepare looked up holds while nothing was committed to the kb since; otherwise it is looked up again.
 #include "kb/filters/filters_internal.h"
 #include "kb/put_internal.h"
+#include "kb/segments_internal.h"
 
 #include <stdlib.h>
 
@@ -481,6 +482,7 @@ rag_status rag_kb_put(rag_kb *kb, const rag_write *write, const rag_put *put, ra
     } while (rag_kb__read_again(kb, mark, status, &waited));
     if (status != RAG_OK) goto out;
     status = rag_kb__run(&op.op, err);
+    if (status == RAG_OK) rag_kb__segments_wake(kb, false);
     if (status != RAG_ABORTED || !op.retry) break;
   }
   if (status == RAG_OK) *out = op.op.result;

@@ -236,12 +236,15 @@ static rag_status change_record(job_change *c, rag_job__record *record, rag_erro
 }
 
 // Removes the oldest finished rows, so that with the one being finished now no more than the bound stay.
-static rag_status prune(job_change *c, rag_txn *txn, rag_error *err) {
+static rag_status prune(job_change *c, const rag_job__record *finishing, rag_txn *txn, rag_error *err) {
   uint64_t ids[PRUNE_MAX];
   uint64_t finished = c->jobs->finished_count + 1;
+  const job_kind *kind = find_kind(c->jobs, finishing->kind);
+  bool newest_only = kind != NULL && kind->newest_only;
   uint32_t want = finished <= RAG_JOBS_FINISHED_KEPT
                       ? 0
                       : (uint32_t)RAG_MIN(finished - RAG_JOBS_FINISHED_KEPT, (uint64_t)PRUNE_MAX);
+  if (newest_only) want = PRUNE_MAX;
   uint32_t count = 0;
   rag_store_iter *it = NULL;
   rag_key lower, upper, key;
@@ -255,7 +258,12 @@ static rag_status prune(job_change *c, rag_txn *txn, rag_error *err) {
     uint64_t id = 0;
     if (!rag_job__key_id(rag_store_iter_key(it), &id) || id == c->id) continue;
     RAG_TRY_OUT(rag_job__decode(id, rag_store_iter_value(it), &record, err));
-    if (rag_job__is_finished(record.state)) ids[count++] = id;
+    if (!rag_job__is_finished(record.state)) continue;
+    // Of such a kind each one that finishes takes those before it along, so the bound is kept without it.
+    if (newest_only && (!rag_slice_equal(record.kind, finishing->kind) ||
+                        !rag_slice_equal(record.subject, finishing->subject)))
+      continue;
+    ids[count++] = id;
   }
   RAG_TRY_OUT(rag_store_iter_status(it, err));
   for (uint32_t i = 0; i < count; i++) {
@@ -279,7 +287,7 @@ static rag_status change_apply(void *ctx, rag_txn *txn, rag_error *err) {
   RAG_TRY_OUT(change_record(c, &record, err));
   if (rag_job__is_finished(record.state)) {
     record.finished_us = rag_clock_now_us();
-    RAG_TRY_OUT(prune(c, txn, err));
+    RAG_TRY_OUT(prune(c, &record, txn, err));
   }
   c->state = record.state;
   c->want = record.want;
@@ -559,6 +567,12 @@ void rag_jobs_register(rag_jobs *jobs, const char *kind, rag_job_run_fn run, voi
   memcpy(slot->name, name.data, name.size + 1);
   slot->run = run;
   slot->ctx = ctx;
+}
+
+void rag_jobs_keep_newest(rag_jobs *jobs, const char *kind) {
+  job_kind *known = (job_kind *)find_kind(jobs, rag_slice_str(kind));
+  RAG_ASSERT(known != NULL && jobs->threads_started == 0);
+  known->newest_only = true;
 }
 
 rag_status rag_jobs_start(rag_jobs *jobs, rag_error *err) {

@@ -15,6 +15,7 @@ typedef struct job_kind {
   char name[RAG_NAME_MAX + 1];
   rag_job_run_fn run;
   void *ctx;
+  bool newest_only; // of a subject's finished jobs
 } job_kind;
 
 typedef void (*job_progress_fn)(void *ctx, const rag_job_info *info);

@@ -225,6 +225,9 @@ typedef rag_status (*rag_job_run_fn)(void *ctx, rag_job *job, rag_error *err);
 // not start before rag_jobs_start, so that every kind is registered first.
 RAG_NODISCARD rag_status rag_jobs_open(rag_store *store, unsigned threads, rag_jobs **out, rag_error *err);
 void rag_jobs_register(rag_jobs *jobs, const char *kind, rag_job_run_fn run, void *ctx);
+// Of the finished jobs of this kind only the newest of each subject stays: work that comes again and again, and whose
+// records would drive those out that somebody asked for.
+void rag_jobs_keep_newest(rag_jobs *jobs, const char *kind);
 RAG_NODISCARD rag_status rag_jobs_start(rag_jobs *jobs, rag_error *err);
 void rag_jobs_close(rag_jobs *jobs); // running jobs stop at their next checkpoint and stay resumable
 

@@ -75,12 +75,13 @@ static rag_status task_create(rag_index_view *view, uint32_t inputs, rag_index_t
 
 // The rows of the inputs (and of the tail) that are present, those of heads and the others apart. A task without a row
 // left has none: its inputs just go.
-static rag_status choose_rows(rag_index_task *task, bool tail, const rag_bitmap *live, rag_error *err) {
+static rag_status choose_rows(rag_index_task *task, uint32_t tail_end, const rag_bitmap *live, rag_error *err) {
   const segmented_view *view = view_of(task);
   rag_bitmap *all = NULL, *kept = NULL, *sets[2] = {NULL, NULL};
   rag_status status = RAG_OK;
-  rag_bitmap_edit *edit = rag_bitmap_edit_create(tail ? view->tail->present : NULL);
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(tail_end > 0 ? view->tail->present : NULL);
   if (edit == NULL) return rag_fail_no_memory(err, 0);
+  if (tail_end > 0) status = rag_bitmap_edit_remove_range(edit, tail_end, UINT32_MAX - tail_end);
   for (uint32_t i = 0; status == RAG_OK && i < task->input_count; i++)
     for (uint32_t j = 0; status == RAG_OK && j < view->segment_count; j++)
       if (memcmp(&view->segments[j].segment->id, &task->inputs[i], sizeof task->inputs[i]) == 0)
@@ -103,14 +104,15 @@ static rag_status choose_rows(rag_index_task *task, bool tail, const rag_bitmap 
   return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
 }
 
-static rag_status make_task(rag_index_view *view, const piece *pieces, uint32_t count, bool tail,
+// tail_end: rows of the tail below it belong to the task.
+static rag_status make_task(rag_index_view *view, const piece *pieces, uint32_t count, uint32_t tail_end,
                             const rag_bitmap *live, const char *why, rag_index_task **out, rag_error *err) {
   rag_index_task *task = NULL;
   RAG_TRY(task_create(view, count, &task, err));
   task->why = why;
   for (uint32_t i = 0; i < count; i++)
     task->inputs[task->input_count++] = ((const segmented_view *)view)->segments[pieces[i].at].segment->id;
-  rag_status status = choose_rows(task, tail, live, err);
+  rag_status status = choose_rows(task, tail_end, live, err);
   if (status == RAG_OK) *out = task;
   else rag_index_task_destroy(task);
   return status;
@@ -143,7 +145,7 @@ static rag_status next_of(rag_index_view *head, const rag_bitmap *live, bool his
   RAG_TRY(list_pieces((const segmented_view *)head, live, history, &pieces, &count, err));
   for (uint32_t i = 0; i < count; i++) {
     if ((pieces[i].rows - pieces[i].live) * DEAD_PART <= pieces[i].rows) continue;
-    status = make_task(head, &pieces[i], 1, false, history ? NULL : live, "a quarter of its rows are dead", out, err);
+    status = make_task(head, &pieces[i], 1, 0, history ? NULL : live, "a quarter of its rows are dead", out, err);
     if (status == RAG_OK && history && (*out)->rows[0] != NULL) {
       (*out)->rows[1] = (*out)->rows[0];
       (*out)->rows[0] = NULL;
@@ -159,7 +161,7 @@ static rag_status next_of(rag_index_view *head, const rag_bitmap *live, bool his
     if (group - first >= MERGE_COUNT) break;
   }
   if (first + MERGE_COUNT <= count) {
-    status = make_task(head, pieces, group, false, history ? NULL : live, "segments of like size", out, err);
+    status = make_task(head, pieces, group, 0, history ? NULL : live, "segments of like size", out, err);
     if (status == RAG_OK && history) {
       (*out)->rows[1] = (*out)->rows[0];
       (*out)->rows[0] = NULL;
@@ -170,20 +172,26 @@ out:
   return status;
 }
 
-rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, rag_index_task **out, rag_error *err) {
+rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, uint32_t end, rag_index_task **out,
+                               rag_error *err) {
   rag_status status = RAG_OK;
   *out = NULL;
   if (index->engine != &rag_index__segmented) return RAG_OK;
   rag_index_view *view = rag_index_pin(index);
   if (rag_index_view_tail_rows(view) >= index->shared->seal_rows)
-    status = make_task(view, NULL, 0, true, NULL, "the tail is long", out, err);
+    status = make_task(view, NULL, 0, end, NULL, "the tail is long", out, err);
+  if (status == RAG_OK && *out != NULL && (*out)->rows[0] == NULL) { // all of it from `end` on
+    rag_index_task_destroy(*out);
+    *out = NULL;
+  }
   if (status == RAG_OK && *out == NULL) status = next_of(view, live, false, out, err);
   if (status == RAG_OK && *out == NULL) status = next_of(view, live, true, out, err);
   rag_ref_drop(view);
   return status;
 }
 
-rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, rag_index_task **out, rag_error *err) {
+rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, uint32_t end, rag_index_task **out,
+                                  rag_error *err) {
   *out = NULL;
   if (index->engine != &rag_index__segmented) return RAG_OK;
   rag_index_view *head = rag_index_pin(index);
@@ -204,7 +212,7 @@ rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, rag_
   }
   bool done = rag_bitmap_count(view->tail->present) == 0 && kinds[0] <= 1 && kinds[1] <= 1 && whole == count;
   if (!done && rag_bitmap_count(head->present) > 0)
-    status = make_task(head, pieces, count, true, live, "to be compact", out, err);
+    status = make_task(head, pieces, count, end, live, "to be compact", out, err);
 out:
   rag_free(pieces);
   rag_ref_drop(head);

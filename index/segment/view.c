@@ -207,14 +207,12 @@ uint32_t rag_index_view_segments(const rag_index_view *view) {
   return segmented(view) != NULL ? segmented(view)->segment_count : 0;
 }
 
-void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_segment_info *out) {
-  const segmented_entry *entry = &segmented(view)->segments[at];
-  const rag_index_segment *s = entry->segment;
+static void describe(const rag_index_segment *s, uint32_t removed, rag_index_segment_info *out) {
   *out = (rag_index_segment_info){.id = s->id,
                                   .engine = rag_segment__engine_name(s->engine),
                                   .history = s->history,
                                   .rows = s->rows,
-                                  .present = s->rows - entry->removed,
+                                  .present = s->rows - removed,
                                   .first = s->ordinals[0],
                                   .last = s->ordinals[s->rows - 1],
                                   .file_bytes = rag_segment__file_bytes(s->file),
@@ -223,6 +221,15 @@ void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_s
   bool reached;
   uint32_t ef = rag_graph_ef(s->graph, 10, (float)s->shared->target_recall, &reached);
   out->recall = rag_segment__recall(s->graph, 10, ef);
+}
+
+void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_segment_info *out) {
+  const segmented_entry *entry = &segmented(view)->segments[at];
+  describe(entry->segment, entry->removed, out);
+}
+
+void rag_index_task_made(const rag_index_task *task, uint32_t at, rag_index_segment_info *out) {
+  describe(task->made[at], 0, out);
 }
 
 uint64_t rag_index_view_tail_rows(const rag_index_view *view) {

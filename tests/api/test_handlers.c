@@ -93,7 +93,7 @@ static void test_kb_errors(void **state) {
       {400, "invalid_argument", "metric", "cosine, ip, l2", "{\"name\":\"x\",\"dimension\":3,\"metric\":\"l1\"}"},
       {400, "invalid_argument", "embedding", "sync, async", "{\"name\":\"x\",\"embedding\":\"later\"}"},
       {501, "unimplemented", "embedding", "use 'sync'", "{\"name\":\"x\",\"embedding\":\"async\"}"},
-      {501, "unimplemented", "index.engine", "no engine 'graph'", "{\"name\":\"x\",\"index\":{\"engine\":\"graph\"}}"},
+      {501, "unimplemented", "index.engine", "no engine 'ivf'", "{\"name\":\"x\",\"index\":{\"engine\":\"ivf\"}}"},
       {400, "invalid_argument", "index.engine", "did you mean 'graph'",
        "{\"name\":\"x\",\"index\":{\"engine\":\"grpah\"}}"},
       {400, "invalid_argument", "chunking.method", "structure, whole, fixed",

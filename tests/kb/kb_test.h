@@ -80,6 +80,8 @@ static inline int kb_test_setup(void **state) {
   f->store_options.write_buffer_bytes = 8u << 20;
   f->store_options.sync = false;
   f->kbs_options = rag_kbs_options_default();
+  f->kbs_options.seal_rows = 24; // so that there are segments in every test
+  f->kbs_options.graph_rows = 200;
   f->kbs_options.object_cache_bytes = 4u << 20;
   rag_log_setup(2, RAG_LOG_ERROR, RAG_LOG_TEXT);
   kb_test_open(f);

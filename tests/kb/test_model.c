@@ -180,6 +180,7 @@ static void kb_make(kb_fixture *f, model *m) {
 static void reopen(kb_fixture *f) {
   for (uint32_t k = 0; k < KBS; k++) rag_ref_drop(models[k].kb);
   f->kbs_options.load_at_open = pick(2);
+  f->kbs_options.seal_rows = (uint32_t[]){24, 100, 0, 0}[pick(4)];
   f->kbs_options.version_cache = pick(2) ? 1 : 256;
   f->kbs_options.object_cache_bytes = pick(2) ? 0 : 4u << 20;
   kb_test_reopen(f);

@@ -1,0 +1,484 @@
+// The sealed segments of a kb's index: which files there are, when they are made, and what becomes of them.
+//
+// A segment is a file under DIR/index/KB/SPACE/, and a row of META, 'G' kb space id. The row makes the file a part of the
+// index: it is written when the file is durable, and removed, in the same commit that names its successors, before the
+// file is. A file without a row is garbage; a row without a file, or with a damaged one, is dropped with a line in the
+// log, and its rows, whose vectors are in VECTOR, are read into the tail and sealed again. So no step needs to be undone
+// after a crash, and search is right after each.
+//
+// Job "index" of a kb: as long as the index has a task, run it and take it in. It is submitted by whoever made work for
+// it (a commit that filled the tail, a load, a gc); of a kb one is under way at most. The building itself is another
+// thread's, at the lowest priority, so that searches keep their cores.
+//
+// Erasing (purge) waits for no building: it interrupts it, and the job starts that one again.
+//
+// Locks: kb->segments_lock is held over a task from choosing to publishing, and guards the files. It is taken before
+// kb->index_lock.
+#include "kb/segments_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define JOB "index"
+#define BUILDING_NICE 19
+#define POLL_MS 20u
+#define PARAMS_COMPACT 1u
+#define LOOKS_MAX 250u // at a tail whose rows are not durable yet: 5 s
+
+static void pause_a_little(void) {
+  nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+}
+
+// ---------------------------------------------------------------------------------------------- files and rows
+
+static rag_status folder_of(const char *store_dir, uint32_t kb, const uint32_t *space, char **out, rag_error *err) {
+  size_t size = strlen(store_dir) + 64;
+  char *path = rag_alloc(size);
+  if (path == NULL) return rag_fail_no_memory(err, size);
+  if (space != NULL) snprintf(path, size, "%s/index/%u/%u", store_dir, kb, *space);
+  else snprintf(path, size, "%s/index/%u", store_dir, kb);
+  *out = path;
+  return RAG_OK;
+}
+
+static void key_segment(rag_key *key, const rag_kb *kb, const rag_segment_id *id) { // id NULL: of all
+  rag_key_init(key);
+  rag_key_u8(key, 'G');
+  rag_key_u32(key, kb->id);
+  rag_key_u32(key, kb->space);
+  if (id != NULL) rag_key_raw(key, id->bytes, sizeof id->bytes);
+}
+
+#define KEY_BYTES (1u + 4 + 4 + sizeof(rag_segment_id))
+
+typedef struct ids {
+  rag_segment_id *items;
+  uint32_t count, capacity;
+} ids;
+
+static rag_status ids_add(ids *list, const rag_segment_id *id, rag_error *err) {
+  if (list->count == list->capacity) {
+    uint32_t capacity = list->capacity > 0 ? list->capacity * 2 : 16;
+    rag_segment_id *items = rag_realloc_array(list->items, capacity, sizeof *items);
+    if (items == NULL) return rag_fail_no_memory(err, capacity * sizeof *items);
+    list->items = items;
+    list->capacity = capacity;
+  }
+  list->items[list->count++] = *id;
+  return RAG_OK;
+}
+
+static bool ids_have(const ids *list, const rag_segment_id *id) {
+  for (uint32_t i = 0; i < list->count; i++)
+    if (memcmp(&list->items[i], id, sizeof *id) == 0) return true;
+  return false;
+}
+
+static rag_status read_rows(rag_kb *kb, ids *out, rag_error *err) {
+  rag_key lower, upper;
+  rag_store_iter *it = NULL;
+  rag_status status = RAG_OK;
+  key_segment(&lower, kb, NULL);
+  if (!rag_key_successor(&lower, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a kb's segments");
+  RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(&lower), rag_key_slice(&upper), false, &it,
+                              err));
+  while (status == RAG_OK && rag_store_iter_next(it)) {
+    rag_slice key = rag_store_iter_key(it);
+    rag_segment_id id;
+    if (key.size != KEY_BYTES) {
+      status = rag_kb__corrupt(err, RAG_CF_META, key);
+      break;
+    }
+    memcpy(id.bytes, key.data + key.size - sizeof id.bytes, sizeof id.bytes);
+    status = ids_add(out, &id, err);
+  }
+  if (status == RAG_OK) status = rag_store_iter_status(it, err);
+  rag_store_iter_close(it);
+  return status;
+}
+
+// Files that no row names.
+static void sweep(const char *dir, const ids *named) {
+  DIR *folder = opendir(dir);
+  if (folder == NULL) return;
+  for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    rag_segment_id id;
+    size_t size = strlen(entry->d_name);
+    bool segment = rag_segment_name_parse(rag_slice_of(entry->d_name, size), &id);
+    bool part = size > 5 && strcmp(entry->d_name + size - 5, ".part") == 0;
+    if (part || (segment && !ids_have(named, &id))) (void)unlinkat(dirfd(folder), entry->d_name, 0);
+  }
+  closedir(folder);
+}
+
+static void remove_files(const char *dir, const rag_segment_id *list, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++) {
+    char name[RAG_SEGMENT_NAME_MAX];
+    rag_buf path = {0};
+    rag_segment_name(&list[i], name);
+    rag_buf_printf(&path, "%s/%s", dir, name);
+    rag_buf_append_char(&path, '\0');
+    if (!path.failed && unlink(path.data) != 0 && errno != ENOENT)
+      rag_log(RAG_LOG_WARN, "kb.segment_left", "path=%s error=\"%s\"", path.data, strerror(errno));
+    rag_buf_free(&path);
+  }
+}
+
+typedef struct exchange {
+  rag_kb *kb;
+  const rag_segment_id *gone;
+  uint32_t gone_count;
+  rag_index_segment_info *come;
+  uint32_t come_count;
+} exchange;
+
+static rag_status exchange_apply(void *ctx, rag_txn *txn, rag_error *err) {
+  exchange *e = ctx;
+  rag_key key;
+  if (atomic_load_explicit(&e->kb->deleted, memory_order_relaxed))
+    return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", e->kb->name);
+  for (uint32_t i = 0; i < e->gone_count; i++) {
+    key_segment(&key, e->kb, &e->gone[i]);
+    rag_txn_delete(txn, RAG_CF_META, rag_key_slice(&key));
+  }
+  for (uint32_t i = 0; i < e->come_count; i++) {
+    key_segment(&key, e->kb, &e->come[i].id);
+    rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_slice_of("", 0));
+  }
+  return rag_txn_check(txn, err);
+}
+
+static rag_status exchange_rows(exchange *e, rag_error *err) {
+  rag_commit_request request = {.apply = exchange_apply, .ctx = e, .room = RAG_STORE_ROOM_MADE};
+  return rag_store_commit(e->kb->store, &request, err);
+}
+
+// ---------------------------------------------------------------------------------------------- opening
+
+rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error *err) {
+  ids rows = {0}, lost = {0};
+  char *dir = NULL;
+  rag_status status = RAG_OK;
+  if (kb->segments_loaded) return RAG_OK;
+  pthread_mutex_lock(&kb->segments_lock);
+  RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
+  RAG_TRY_OUT(read_rows(kb, &rows, err));
+  sweep(dir, &rows);
+  for (uint32_t i = 0; i < rows.count; i++) {
+    rag_error why = {0};
+    pthread_mutex_lock(&kb->index_lock);
+    status = rag_index_restore(kb->index, dir, &rows.items[i], exist, &why);
+    pthread_mutex_unlock(&kb->index_lock);
+    if (status == RAG_RESOURCE_EXHAUSTED) {
+      if (err != NULL) *err = why;
+      goto out;
+    }
+    if (status == RAG_OK) continue;
+    rag_log(status == RAG_NOT_FOUND ? RAG_LOG_INFO : RAG_LOG_ERROR, "kb.segment_lost",
+            "kb=%s action=\"read from the stored vectors and sealed again\" error=\"%s\"", kb->name,
+            status == RAG_NOT_FOUND ? "the file is not there" : why.message);
+    RAG_TRY_OUT(ids_add(&lost, &rows.items[i], err));
+    status = RAG_OK;
+  }
+  if (lost.count > 0) {
+    rag_error ignored = {0}; // a store that cannot be written keeps the rows, and says it again next time
+    exchange e = {.kb = kb, .gone = lost.items, .gone_count = lost.count};
+    if (exchange_rows(&e, &ignored) == RAG_OK) remove_files(dir, lost.items, lost.count);
+  }
+  kb->segments_loaded = true;
+out:
+  pthread_mutex_unlock(&kb->segments_lock);
+  rag_free(rows.items);
+  rag_free(lost.items);
+  rag_free(dir);
+  return status;
+}
+
+rag_status rag_kb__segments_delete(rag_store *store, uint32_t kb, rag_error *err) {
+  char *dir = NULL;
+  RAG_TRY(folder_of(rag_store_dir(store), kb, NULL, &dir, err));
+  rag_status status = rag_os_remove_tree(dir, err);
+  rag_free(dir);
+  return status;
+}
+
+void rag_kbs__segments_sweep(rag_kbs *kbs) {
+  rag_buf path = {0};
+  rag_buf_printf(&path, "%s/index", rag_store_dir(kbs->store));
+  rag_buf_append_char(&path, '\0');
+  DIR *folder = path.failed ? NULL : opendir(path.data);
+  for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
+    rag_error ignored = {0};
+    char *end = NULL;
+    unsigned long id = strtoul(entry->d_name, &end, 10);
+    if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || *end != '\0' || id > UINT32_MAX) continue;
+    bool known = false;
+    for (uint32_t i = 0; i < kbs->pending->count; i++) known |= kbs->pending->kbs[i]->id == id;
+    if (!known && rag_kb__segments_delete(kbs->store, (uint32_t)id, &ignored) != RAG_OK)
+      rag_log(RAG_LOG_WARN, "kb.segments_left", "kb=%lu error=\"%s\"", id, ignored.message);
+  }
+  if (folder != NULL) closedir(folder);
+  rag_buf_free(&path);
+}
+
+// ---------------------------------------------------------------------------------------------- building
+
+typedef struct building {
+  rag_kb *kb;
+  rag_index_task *task;
+  const char *dir;
+  rag_status status;
+  rag_error err;
+  _Atomic bool stop; // atomic: a flag that is polled
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  bool ended; // guarded by: lock
+} building;
+
+static bool go_on(void *context, uint64_t done, uint64_t total) {
+  building *b = context;
+  RAG_UNUSED(done);
+  RAG_UNUSED(total);
+  return !atomic_load_explicit(&b->stop, memory_order_relaxed) &&
+         !atomic_load_explicit(&b->kb->deleted, memory_order_relaxed) &&
+         atomic_load_explicit(&b->kb->segments_interrupted, memory_order_relaxed) == 0;
+}
+
+static void *build(void *context) {
+  building *b = context;
+  rag_index_build_options options = {
+      .threads = RAG_MAX(rag_os_cpu_count() / 2, 1u), .progress = go_on, .context = b};
+  (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BUILDING_NICE); // threads that it starts inherit it
+  b->status = rag_index_task_run(b->kb->index, b->task, b->dir, &options, &b->err);
+  pthread_mutex_lock(&b->lock);
+  b->ended = true;
+  pthread_cond_signal(&b->changed);
+  pthread_mutex_unlock(&b->lock);
+  return NULL;
+}
+
+// In a thread of its own, as a thread that has made itself nicer cannot take it back. job: NULL for a caller that waits.
+static rag_status build_apart(rag_kb *kb, rag_index_task *task, const char *dir, rag_job *job, rag_error *err) {
+  building b = {.kb = kb, .task = task, .dir = dir};
+  pthread_t thread;
+  pthread_mutex_init(&b.lock, NULL);
+  pthread_cond_init(&b.changed, NULL);
+  int error = pthread_create(&thread, NULL, build, &b);
+  pthread_mutex_lock(&b.lock);
+  while (error == 0 && !b.ended) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += POLL_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    (void)pthread_cond_timedwait(&b.changed, &b.lock, &until);
+    if (job != NULL && rag_job_should_stop(job)) atomic_store_explicit(&b.stop, true, memory_order_relaxed);
+  }
+  pthread_mutex_unlock(&b.lock);
+  if (error == 0) pthread_join(thread, NULL);
+  pthread_cond_destroy(&b.changed);
+  pthread_mutex_destroy(&b.lock);
+  if (error != 0) return rag_os_fail(err, "pthread_create", "index", error);
+  if (b.status != RAG_OK && err != NULL) *err = b.err;
+  return b.status;
+}
+
+// ---------------------------------------------------------------------------------------------- tasks
+
+// Ordinals alive at the head of some branch, and the end of those that are durable.
+static rag_status alive(rag_kb *kb, rag_bitmap **out, uint32_t *out_end, rag_error *err) {
+  rag_kb__view *view = rag_cell_get(&kb->view);
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
+  rag_status status = edit == NULL ? rag_fail_no_memory(err, 0) : RAG_OK;
+  *out_end = view->state.next_chunk;
+  for (uint32_t i = 0; status == RAG_OK && i < view->branch_count; i++) {
+    rag_version *head = NULL;
+    status = rag_kb__head(kb, NULL, view, i, &head, err);
+    if (status == RAG_OK && rag_bitmap_edit_or(edit, head->chunks) != RAG_OK) status = rag_fail_no_memory(err, 0);
+    rag_ref_drop(head);
+  }
+  rag_ref_drop(view);
+  if (status != RAG_OK) {
+    rag_bitmap_edit_destroy(edit);
+    return status;
+  }
+  return rag_bitmap_edit_finish(edit, out) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
+}
+
+// Durable, then public, then the old files go. Only memory can be short between: what is public is then a step behind
+// what is durable until the kb is opened again, and no more is sealed.
+static rag_status take_in(rag_kb *kb, const rag_index_task *task, const char *dir, rag_error *err) {
+  exchange e = {.kb = kb, .gone = task->inputs, .gone_count = task->input_count, .come_count = task->made_count};
+  e.come = rag_calloc((size_t)task->made_count + 1, sizeof *e.come);
+  if (e.come == NULL) return rag_fail_no_memory(err, task->made_count * sizeof *e.come);
+  for (uint32_t i = 0; i < task->made_count; i++) rag_index_task_made(task, i, &e.come[i]);
+  rag_status status = exchange_rows(&e, err);
+  if (status == RAG_OK) {
+    pthread_mutex_lock(&kb->index_lock);
+    status = rag_index_task_install(kb->index, task, err);
+    pthread_mutex_unlock(&kb->index_lock);
+    if (status == RAG_OK) remove_files(dir, task->inputs, task->input_count);
+    else kb->segments_behind = true;
+  } else {
+    rag_index_task_remove_files(task, dir);
+  }
+  for (uint32_t i = 0; status == RAG_OK && i < task->made_count; i++)
+    rag_log(RAG_LOG_INFO, "kb.sealed", "kb=%s engine=%s rows=%u history=%d bytes=%llu recall=%.4f inputs=%u why=\"%s\"",
+            kb->name, e.come[i].engine, e.come[i].rows, e.come[i].history, (unsigned long long)e.come[i].file_bytes,
+            (double)e.come[i].recall, task->input_count, task->why);
+  rag_free(e.come);
+  return status;
+}
+
+// One task, if there is one. *out_done: there was none.
+static rag_status step(rag_kb *kb, bool compact, rag_job *job, const char *dir, bool *out_done, rag_error *err) {
+  rag_bitmap *live = NULL;
+  rag_index_task *task = NULL;
+  rag_status status = RAG_OK;
+  uint32_t end = 0;
+  *out_done = true;
+  pthread_mutex_lock(&kb->segments_lock);
+  if (kb->segments_behind) goto out;
+  RAG_TRY_OUT(alive(kb, &live, &end, err));
+  RAG_TRY_OUT(compact ? rag_index_task_compact(kb->index, live, end, &task, err)
+                      : rag_index_task_next(kb->index, live, end, &task, err));
+  if (task == NULL) goto out;
+  RAG_TRY_OUT(rag_os_make_dirs(dir, err));
+  RAG_TRY_OUT(build_apart(kb, task, dir, job, err));
+  RAG_TRY_OUT(take_in(kb, task, dir, err));
+  *out_done = false;
+out:
+  pthread_mutex_unlock(&kb->segments_lock);
+  rag_index_task_destroy(task);
+  rag_ref_drop(live);
+  return status;
+}
+
+rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_error *err) {
+  rag_index_task *task = NULL;
+  char *dir = NULL;
+  rag_status status = RAG_OK;
+  RAG_TRY(rag_kb__load(kb, err)); // files that were not opened have rows, too
+  atomic_fetch_add(&kb->segments_interrupted, 1);
+  pthread_mutex_lock(&kb->segments_lock);
+  atomic_fetch_sub(&kb->segments_interrupted, 1);
+  RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
+  RAG_TRY_OUT(rag_index_task_erase(kb->index, chunks, &task, err));
+  if (task != NULL) {
+    rag_index_build_options options = {.threads = 1};
+    RAG_TRY_OUT(rag_index_task_run(kb->index, task, dir, &options, err));
+    RAG_TRY_OUT(take_in(kb, task, dir, err));
+  }
+out:
+  pthread_mutex_unlock(&kb->segments_lock);
+  rag_index_task_destroy(task);
+  rag_free(dir);
+  return status;
+}
+
+// ---------------------------------------------------------------------------------------------- the job
+
+static rag_status submit(rag_kb *kb, bool compact, uint64_t *out_job, rag_error *err) {
+  rag_buf params = {0};
+  rag_buf_append_u32le(&params, kb->id);
+  rag_buf_append_u32le(&params, compact ? PARAMS_COMPACT : 0);
+  rag_status status = rag_buf_check(&params, err);
+  if (status == RAG_OK) status = rag_jobs_submit(kb->kbs->jobs, JOB, kb->name, rag_buf_slice(&params), out_job, err);
+  rag_buf_free(&params);
+  return status;
+}
+
+void rag_kb__segments_wake(rag_kb *kb, bool look) {
+  rag_error why = {0};
+  uint64_t job = 0;
+  if (look) {
+    rag_index_view *view = rag_index_pin(kb->index);
+    look = rag_index_view_segments(view) > 0;
+    rag_ref_drop(view);
+  }
+  if (!look && !rag_index_wants_task(kb->index)) return;
+  if (!atomic_load_explicit(&kb->loaded, memory_order_acquire) || atomic_exchange(&kb->segments_job, true)) return;
+  if (submit(kb, false, &job, &why) == RAG_OK) return;
+  atomic_store(&kb->segments_job, false);
+  rag_log(RAG_LOG_WARN, "kb.index_job", "kb=%s error=\"%s\"", kb->name, why.message);
+}
+
+rag_status rag_kb_index_compact(rag_kb *kb, uint64_t *out_job, rag_error *err) {
+  if (atomic_load_explicit(&kb->deleted, memory_order_relaxed))
+    return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", kb->name);
+  return submit(kb, true, out_job, err);
+}
+
+rag_status rag_kb__segments_run(void *ctx, rag_job *job, rag_error *err) {
+  rag_kbs *kbs = ctx;
+  rag_reader r = rag_reader_of(rag_job_params(job));
+  uint32_t id = rag_read_u32le(&r), mode = rag_read_u32le(&r);
+  if (r.bad) return rag_fail(err, RAG_DATA_LOSS, "the job's parameters cannot be decoded");
+  rag_kb *kb = rag_kbs__find(kbs, id);
+  if (kb == NULL) return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", rag_job_subject(job));
+  bool compact = mode == PARAMS_COMPACT, mine = !compact, done = false;
+  char *dir = NULL;
+  uint64_t tasks = 0;
+  uint32_t looks = 0;
+  rag_status status = folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err);
+  if (mine) atomic_store(&kb->segments_job, true); // also of a job that an earlier process has left
+  if (status == RAG_OK) status = rag_kb__load(kb, err);
+  while (status == RAG_OK && !done) {
+    status = step(kb, compact, job, dir, &done, err);
+    bool interrupted = status == RAG_CANCELLED && !rag_job_should_stop(job) &&
+                       !atomic_load_explicit(&kb->deleted, memory_order_relaxed);
+    if (interrupted) { // by an erasure, which waits for the lock
+      status = RAG_OK;
+      pause_a_little();
+      continue;
+    }
+    if (status == RAG_CANCELLED) status = rag_job_checkpoint(job, rag_slice_of("", 0), tasks, 0, "tasks", err);
+    if (status == RAG_OK && !done) status = rag_job_checkpoint(job, rag_slice_of("", 0), ++tasks, 0, "tasks", err);
+    if (status == RAG_OK && compact) break;
+    // What came between the last look and the flag would be nobody's.
+    if (status == RAG_OK && done && mine) {
+      atomic_store(&kb->segments_job, false);
+      if (rag_index_wants_task(kb->index) && looks++ < LOOKS_MAX && !atomic_exchange(&kb->segments_job, true)) {
+        done = false;
+        pause_a_little();
+      }
+    }
+  }
+  if (mine && !(status == RAG_OK && done)) atomic_store(&kb->segments_job, false);
+  rag_free(dir);
+  rag_ref_drop(kb);
+  return status;
+}
+
+// ---------------------------------------------------------------------------------------------- what callers see
+
+rag_status rag_kb_index_info(rag_kb *kb, rag_kb_index *out, rag_error *err) {
+  RAG_TRY(rag_kb__load(kb, err));
+  rag_kb_index info = {0};
+  rag_index_view *view = rag_index_pin(kb->index);
+  info.count = rag_index_view_segments(view);
+  info.segments = rag_calloc((size_t)info.count + 1, sizeof *info.segments);
+  rag_status status = info.segments == NULL ? rag_fail_no_memory(err, info.count * sizeof *info.segments) : RAG_OK;
+  if (status == RAG_OK) {
+    info.rows = rag_index_view_rows(view);
+    info.tail_rows = rag_index_view_tail_rows(view);
+    info.memory_bytes = rag_index_memory_bytes(kb->index);
+    info.building = atomic_load(&kb->segments_job);
+    snprintf(info.build, sizeof info.build, "%s", rag_index_view_build(view));
+    for (uint32_t i = 0; i < info.count; i++) rag_index_view_segment(view, i, &info.segments[i]);
+    *out = info;
+  }
+  rag_ref_drop(view);
+  return status;
+}
+
+void rag_kb_index_free(rag_kb_index *info) {
+  rag_free(info->segments);
+  *info = (rag_kb_index){0};
+}

@@ -1,0 +1,20 @@
+// Private to kb/: the sealed segments of a kb's index (segments.c).
+#ifndef RAGD_KB_SEGMENTS_INTERNAL_H
+#define RAGD_KB_SEGMENTS_INTERNAL_H
+
+#include "kb/kb_internal.h"
+
+// Takes in the segments that the kb's rows name; exist: every chunk that has a row. Those that cannot be read are dropped,
+// and their vectors are the loader's. Caller holds kb->load_lock.
+RAG_NODISCARD rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error *err);
+// Lets the job look for work where the tail has become long; look: in any case (rows were removed). After a commit, not
+// within one.
+void rag_kb__segments_wake(rag_kb *kb, bool look);
+// Purge: no file has anything of these chunks at return, which the index has forgotten already.
+RAG_NODISCARD rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_error *err);
+// Files of a kb that is deleted; a missing folder is fine.
+RAG_NODISCARD rag_status rag_kb__segments_delete(rag_store *store, uint32_t kb, rag_error *err);
+void rag_kbs__segments_sweep(rag_kbs *kbs); // at open: files of kbs that are not there
+rag_status rag_kb__segments_run(void *ctx, rag_job *job, rag_error *err);
+
+#endif

@@ -54,11 +54,12 @@ static rag_status content_row(rag_kb__import *im, rag_reader *r, rag_error *err)
   uint32_t last = im->content_count > 0 ? im->contents[im->content_count - 1].content : 0;
   if (r->bad || number <= last || number >= im->state.next_content || !rag_kb__decode_content(value, &content) ||
       content.id.size == 0 || content.id.size > RAG_DOCUMENT_ID_BYTES_MAX || !utf8(content.id) ||
-      !utf8(content.title) || !utf8(content.body) || content.body.size > UINT32_MAX)
+      !utf8(content.title) || !utf8(content.body) || !utf8(content.text) || content.body.size > UINT32_MAX)
     return damaged(err, "content %u is none", number);
   RAG_TRY(grow((void **)&im->contents, &im->content_capacity, im->content_count, sizeof *im->contents, err));
   im->contents[im->content_count++] =
       (rag_kb__import_content){.content = number, .id_hash = rag_hash64(content.id.data, content.id.size)};
+  im->text_size = content.text.size;
   rag_buf_clear(&im->body);
   rag_buf_append(&im->body, content.body.data, content.body.size);
   RAG_TRY(rag_buf_check(&im->body, err));
@@ -72,9 +73,12 @@ static bool vector_missing(const rag_kb__import *im) {
   return im->record.config.model[0] != '\0' && im->last_vector != im->last_chunk;
 }
 
-// Within the text, and through no character of it.
-static bool cut_good(const rag_buf *body, const rag_kb__chunk *chunk) {
-  return chunk->end <= body->size && rag_utf8_floor(body->data, body->size, chunk->start) == chunk->start &&
+// Within the text, or something behind it; and through no character.
+static bool cut_good(const rag_kb__import *im, const rag_kb__chunk *chunk) {
+  const rag_buf *body = &im->body;
+  bool own_text = chunk->start >= im->text_size && chunk->end > chunk->start;
+  return chunk->end <= (own_text ? body->size : im->text_size) &&
+         rag_utf8_floor(body->data, body->size, chunk->start) == chunk->start &&
          rag_utf8_floor(body->data, body->size, chunk->end) == chunk->end;
 }
 
@@ -85,7 +89,7 @@ static rag_status chunk_row(rag_kb__import *im, rag_reader *r, rag_error *err) {
   rag_slice value = rag_read_bytes(r);
   rag_kb__import_content *content = im->content_count > 0 ? &im->contents[im->content_count - 1] : NULL;
   if (r->bad || content == NULL || number <= im->last_chunk || number >= im->state.next_chunk ||
-      !rag_kb__decode_chunk(value, &chunk) || chunk.content != content->content || !cut_good(&im->body, &chunk) ||
+      !rag_kb__decode_chunk(value, &chunk) || chunk.content != content->content || !cut_good(im, &chunk) ||
       !utf8(chunk.metadata) || rag_kb__metadata_check(chunk.metadata, "", NULL) != RAG_OK ||
       content->chunk_count >= RAG_DOCUMENT_CHUNKS_MAX ||
       (content->chunk_count > 0 && number != content->first_chunk + content->chunk_count))

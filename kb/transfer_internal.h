@@ -71,7 +71,8 @@ typedef struct rag_kb__import {
 
   rag_kb__import_content *contents; // by number
   size_t content_count, content_capacity;
-  rag_buf body; // of the last content: chunks are cut out of it
+  rag_buf body;     // of the last content: chunks are cut out of it
+  size_t text_size; // of the body, before the chunks' own texts
   uint32_t last_chunk, last_vector, last_revision;
   rag_kb__import_commit *commits; // by number
   size_t commit_count, commit_capacity;

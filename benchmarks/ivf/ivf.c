@@ -218,7 +218,7 @@ typedef struct arguments {
   rag_ivf_train_options train;
   rag_ivf_options build;
   uint32_t rounds, rows_max, queries_max;
-  uint32_t trained_rows; // the first rows of the set; 0: all
+  const char *trained_on; // another set; NULL: the one that is built
   bool filters, without_int8;
   rag_metric metric;
 } arguments;
@@ -236,8 +236,8 @@ static rag_ivf_codes encode(const set *base, rag_metric metric) {
 
 static const char usage[] =
     "bench_ivf BASE.fbin QUERIES.fbin [-l LISTS] [-i ITERATIONS] [-1: one list a row] [-t THREADS] [-r ROUNDS]\n"
-    "          [-n ROWS] [-q QUERIES] [-s SAMPLE] [-T TRAINED_ROWS] [-p NPROBE] [-f: filters] [-8: search without int8]\n"
-    "          [-M cosine|ip|l2]";
+    "          [-n ROWS] [-q QUERIES] [-s SAMPLE] [-C SET.fbin: trained on it] [-p NPROBE] [-f: filters]\n"
+    "          [-8: search without int8] [-M cosine|ip|l2]";
 
 int main(int argc, char **argv) {
   static const uint32_t ladder[] = {8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384};
@@ -248,7 +248,7 @@ int main(int argc, char **argv) {
                  .rounds = 3,
                  .rows_max = UINT32_MAX,
                  .queries_max = UINT32_MAX};
-  for (int c; (c = getopt(argc, argv, "l:i:1t:r:n:q:s:T:p:f8M:")) != -1;) {
+  for (int c; (c = getopt(argc, argv, "l:i:1t:r:n:q:s:C:p:f8M:")) != -1;) {
     uint32_t value = optarg ? (uint32_t)strtoul(optarg, NULL, 10) : 0;
     if (c == 'l') a.train.lists = value;
     else if (c == 'i') a.train.iterations = value;
@@ -258,7 +258,7 @@ int main(int argc, char **argv) {
     else if (c == 'n') a.rows_max = value;
     else if (c == 'q') a.queries_max = value;
     else if (c == 's') a.build.sample = value;
-    else if (c == 'T') a.trained_rows = value;
+    else if (c == 'C') a.trained_on = optarg;
     else if (c == 'f') a.filters = true;
     else if (c == '8') a.without_int8 = true;
     else if (c == 'p') one = value, nprobes = &one, count = 1;
@@ -271,7 +271,12 @@ int main(int argc, char **argv) {
   double start = now();
   rag_ivf_codes codes = encode(&base, a.metric), sample = codes;
   double encoded = now() - start;
-  if (a.trained_rows) sample.rows = RAG_MIN(a.trained_rows, codes.rows);
+  if (a.trained_on) {
+    set other = read_set(a.trained_on, UINT32_MAX);
+    if (other.dimension != base.dimension) fail("the sets differ in dimension");
+    sample = encode(&other, a.metric);
+    rag_free(other.data);
+  }
   if (!a.train.lists) a.train.lists = rag_ivf_default_lists(codes.rows);
   rag_ivf_fetch fetch = {fetch_rows, &base};
   a.build.fetch = &fetch;
@@ -294,15 +299,15 @@ int main(int argc, char **argv) {
          "\"bytes_a_row\": %.1f, \"centroid_bytes_a_row\": %.1f, \"int8_bytes_a_row\": %zu, \"error\": %.4f, "
          "\"drift\": %.4f, \"crc\": \"%08x\", \"kernels\": \"%s\", \"load\": %.1f}\n",
          base.rows, base.dimension, ivf->meta.lists, ivf->meta.entries, a.build.threads, encoded, trained, trained_cpu,
-         built, built_cpu, (double)rag_ivf_bytes(ivf) / rows,
-         (double)rag_ivf_centroids_section(centroids).size / rows, codes.stride + sizeof *codes.factors,
-         (double)ivf->meta.error, (double)rag_ivf_drift(ivf),
+         built, built_cpu, (double)rag_ivf_bytes(ivf) / rows, (double)rag_ivf_centroids_section(centroids).size / rows,
+         codes.stride + sizeof *codes.factors, (double)ivf->meta.error, (double)rag_ivf_drift(ivf),
          rag_crc32c(0, sections[RAG_IVF_CODES].data, sections[RAG_IVF_CODES].size), rag_codes_kernels_best()->name,
          load_average());
   for (uint32_t i = 0; i < ivf->meta.rung_count; i++) {
     const rag_ivf_rung *rung = &ivf->meta.rungs[i];
-    printf("{\"what\": \"calibration\", \"nprobe\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scanned\": %.0f}\n",
-           rung->nprobe, (double)rung->recall_10, (double)rung->recall_100, (double)rung->scanned);
+    printf(
+        "{\"what\": \"calibration\", \"nprobe\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scanned\": %.0f}\n",
+        rung->nprobe, (double)rung->recall_10, (double)rung->recall_100, (double)rung->scanned);
   }
   fflush(stdout);
   if (a.without_int8) codes.base = NULL;

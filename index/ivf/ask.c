@@ -6,7 +6,7 @@
 // .98 of the true ten took 179 lists in this order, 196 by the centroids' inner products and 233 by their distances.
 //
 // The order is by 1,024 steps of promise and arbitrary within a step: exact enough where lists are many, and three
-// passes without a branch where a sort of 2,654 keys costs more than the scan.
+// passes without a branch, where a sort of 1,326 keys costs as much as the scan.
 #include "index/ivf/ivf_internal.h"
 
 #define RADIUS_PART 0.25f

@@ -32,7 +32,8 @@ static rag_status assign_all(builder *b, rag_error *err) {
   for (uint32_t at = 0; at < rows;) {
     if (report(b, at) != RAG_OK) return rag_fail(err, RAG_CANCELLED, "the build was stopped");
     uint32_t end = at + RAG_MIN(SLICE, rows - at);
-    RAG_TRY(rag_ivf__assign(b->assigner, at, end, b->first + at, b->options->single ? NULL : b->second + at, NULL, err));
+    RAG_TRY(
+        rag_ivf__assign(b->assigner, at, end, b->first + at, b->options->single ? NULL : b->second + at, NULL, err));
     at = end;
   }
   return RAG_OK;

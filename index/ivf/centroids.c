@@ -36,8 +36,8 @@ static rag_status derive(rag_slice section, rag_ivf_centroids **out, rag_error *
     status = rag_fail_no_memory(err, (size_t)lists * bytes);
     goto out;
   }
-  RAG_TRY_OUT(rag_codes_rotation_create(dimension, (uint64_t)c->meta.seed_high << 32 | c->meta.seed_low, &c->rotation,
-                                        err));
+  RAG_TRY_OUT(
+      rag_codes_rotation_create(dimension, (uint64_t)c->meta.seed_high << 32 | c->meta.seed_low, &c->rotation, err));
   for (uint32_t i = 0; i < lists; i++) {
     rag_codes_int8_encode(c->vectors + (size_t)i * dimension, dimension, c->codes + (size_t)i * bytes, &c->factors[i]);
   }
@@ -123,7 +123,8 @@ static rag_status measure(const rag_ivf_codes *sample, rag_ivf__team *team, rag_
   }
   double count = RAG_MAX(rows, 1u), mean = RAG_MAX(RAG_MAX(sum, norms * ERROR_OF_CODES) / count, (double)FLT_MIN);
   meta->error = (float)RAG_MIN(mean, (double)FLT_MAX);
-  for (uint32_t i = 0; i < lists; i++) radii[i] = (float)sqrt(counts[i] > 0 ? sums[i] / counts[i] : (double)meta->error);
+  for (uint32_t i = 0; i < lists; i++)
+    radii[i] = (float)sqrt(counts[i] > 0 ? sums[i] / counts[i] : (double)meta->error);
 out:
   rag_ivf__assigner_destroy(assigner);
   rag_free(first);
@@ -166,8 +167,8 @@ out:
   return status;
 }
 
-rag_status rag_ivf_centroids_create(const float *vectors, uint32_t lists, const rag_ivf_codes *sample,
-                                    uint32_t threads, uint64_t seed, rag_ivf_centroids **out, rag_error *err) {
+rag_status rag_ivf_centroids_create(const float *vectors, uint32_t lists, const rag_ivf_codes *sample, uint32_t threads,
+                                    uint64_t seed, rag_ivf_centroids **out, rag_error *err) {
   if (lists == 0 || lists > RAG_IVF_LISTS_MAX) {
     return rag_fail(err, RAG_INVALID_ARGUMENT, "%u lists; there can be 1 to %u", lists, RAG_IVF_LISTS_MAX);
   }

@@ -71,7 +71,7 @@ uint64_t rag_ivf_bytes(const rag_ivf *ivf) {
 
 // ---------------------------------------------------------------------------------------------- check
 
-static bool is_part(float value) { // of recall; below 0: not measured
+static bool is_part(float value) {  // of recall; below 0: not measured
   return value >= -1 && value <= 1; // false for a NaN
 }
 
@@ -119,8 +119,9 @@ rag_status rag_ivf_open(const rag_slice sections[RAG_IVF_SECTIONS], const rag_iv
     memcpy(&meta, sections[RAG_IVF_META].data, sizeof meta);
     wrong = check_meta(&meta, centroids, rows);
   }
-  if (!wrong && (sections[RAG_IVF_LISTS].size != lists_bytes(&meta) || sections[RAG_IVF_ROWS].size != rows_bytes(&meta) ||
-                 sections[RAG_IVF_CODES].size != codes_bytes(&meta))) {
+  if (!wrong &&
+      (sections[RAG_IVF_LISTS].size != lists_bytes(&meta) || sections[RAG_IVF_ROWS].size != rows_bytes(&meta) ||
+       sections[RAG_IVF_CODES].size != codes_bytes(&meta))) {
     wrong = "a section has another size";
   }
   if (!wrong) wrong = check_arrays(&meta, lists, row_of);

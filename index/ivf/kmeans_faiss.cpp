@@ -26,21 +26,27 @@ namespace {
 struct stopped {};
 
 class one_thread { // of OpenMP, for regions that this thread begins
- public:
-  one_thread() : before(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~one_thread() { omp_set_num_threads(before); }
+public:
+  one_thread() : before(omp_get_max_threads()) {
+    omp_set_num_threads(1);
+  }
+  ~one_thread() {
+    omp_set_num_threads(before);
+  }
   one_thread(const one_thread &) = delete;
   one_thread &operator=(const one_thread &) = delete;
 
- private:
+private:
   int before;
 };
 
 // A code is a row's number.
 class row_codec : public faiss::Index {
- public:
+public:
   explicit row_codec(const rag_ivf_kmeans_job &j) : faiss::Index(j.dimension), job(j) {}
-  size_t sa_code_size() const override { return sizeof(uint32_t); }
+  size_t sa_code_size() const override {
+    return sizeof(uint32_t);
+  }
   void sa_decode(int64_t n, const uint8_t *bytes, float *x) const override {
     for (int64_t i = 0; i < n; i++) {
       uint32_t row;
@@ -52,13 +58,13 @@ class row_codec : public faiss::Index {
   void search(int64_t, const float *, int64_t, float *, int64_t *, const faiss::SearchParameters *) const override {}
   void reset() override {}
 
- private:
+private:
   const rag_ivf_kmeans_job &job;
 };
 
 // Holds the centroids; is asked for all rows in their order, part by part, so that it knows which ones they are.
 class nearest_centroids : public faiss::Index {
- public:
+public:
   explicit nearest_centroids(const rag_ivf_kmeans_job &j) : faiss::Index(j.dimension), job(j) {}
   void add(int64_t n, const float *x) override {
     centroids.assign(x, x + static_cast<size_t>(n) * job.dimension);
@@ -74,7 +80,7 @@ class nearest_centroids : public faiss::Index {
     next = 0;
   }
 
- private:
+private:
   const rag_ivf_kmeans_job &job;
   std::vector<float> centroids;
   mutable uint32_t next = 0;

@@ -14,6 +14,7 @@
 #include "index/ivf/ivf_internal.h"
 
 #define BATCH 256u        // 1-bit codes scored at once
+#define BLOCK 16u         // bounds looked at together: a trip count that compilers make vector code of
 #define PENDING 32u       // rows scored by int8 at once
 #define RERANK_RESERVE 8u // rows beyond k that are kept for their exact scores
 #define SCAN_RESERVE 32u  // the same where a scan keeps them
@@ -91,7 +92,8 @@ void rag_ivf_scratch_destroy(rag_ivf_scratch *scratch) {
 static rag_status reserve(rag_ivf_scratch *s, uint32_t rows, uint32_t limit, rag_error *err) {
   uint32_t words = rows / 64 + 1, room = limit + PENDING;
   if (s->touched_all) memset(s->visited, 0, s->visited_words * sizeof *s->visited);
-  else for (uint32_t i = 0; i < s->touched_count; i++) s->visited[s->touched[i] >> 6] = 0;
+  else
+    for (uint32_t i = 0; i < s->touched_count; i++) s->visited[s->touched[i] >> 6] = 0;
   s->touched_count = 0;
   s->touched_all = false;
   if (s->visited_room < words) {
@@ -146,16 +148,16 @@ static float key_score(uint64_t key) {
 static void absorb(search *s, const uint32_t *rows, const float *scores, uint32_t count) {
   uint64_t fresh[PENDING], *pool = s->pool;
   uint64_t least = s->pool_count == s->limit ? pool[s->pool_count - 1] : 0;
-  uint32_t new = 0;
+  uint32_t new_count = 0;
   for (uint32_t i = 0; i < count; i++) {
     uint64_t key = key_of(scores[i], rows[i]);
     if (key <= least) continue;
-    uint32_t at = new ++;
+    uint32_t at = new_count++;
     for (; at > 0 && fresh[at - 1] < key; at--) fresh[at] = fresh[at - 1];
     fresh[at] = key;
   }
   uint32_t end = s->pool_count;
-  for (uint32_t i = new; i-- > 0;) {
+  for (uint32_t i = new_count; i-- > 0;) {
     uint32_t low = 0, high = end; // the first entry that is worse
     while (low < high) {
       uint32_t middle = (low + high) / 2;
@@ -166,7 +168,7 @@ static void absorb(search *s, const uint32_t *rows, const float *scores, uint32_
     pool[low + i] = fresh[i];
     end = low;
   }
-  s->pool_count = RAG_MIN(s->pool_count + new, s->limit);
+  s->pool_count = RAG_MIN(s->pool_count + new_count, s->limit);
   if (s->pool_count >= s->query->k) s->floor = RAG_MAX(s->top_floor, key_score(pool[s->query->k - 1]));
 }
 
@@ -296,7 +298,8 @@ static void turn_to(search *s, uint32_t list) {
   rag_codes_bits_query_list(&ask->bits, metric, inner, sqrtf(squared > 0 ? squared : 0));
 }
 
-// The best scores that rows may have: of entries begin, begin + 1, ..., or of those at begin + places[i].
+// The best scores that rows may have: of entries begin, begin + 1, ..., or of those at begin + places[i]. The last block
+// is filled up with what reaches no floor.
 static void bound_rows(search *s, uint32_t begin, const uint32_t *places, uint32_t count, float *bounds) {
   const rag_ivf *ivf = s->ivf;
   const uint8_t *base = ivf->codes + (size_t)begin * ivf->code_bytes;
@@ -304,22 +307,25 @@ static void bound_rows(search *s, uint32_t begin, const uint32_t *places, uint32
   float errors[BATCH];
   if (places) s->kernels->bits_gather(query, base, ivf->code_bytes, places, count, bounds, errors);
   else s->kernels->bits_rows(query, base, ivf->code_bytes, count, bounds, errors);
-  for (uint32_t i = 0; i < count; i++) bounds[i] += errors[i];
+  for (uint32_t i = count; i % BLOCK != 0; i++) bounds[i] = errors[i] = -INFINITY;
+  for (uint32_t at = 0; at < count; at += BLOCK)
+    for (uint32_t i = at; i < at + BLOCK; i++) bounds[i] += errors[i];
   s->stats->scanned += count;
 }
 
-static rag_status scan_part(search *s, uint32_t begin, uint32_t count, rag_error *err) {
+static rag_status scan_part(search *s, uint32_t begin, uint32_t count, uint64_t *seen, rag_error *err) {
   const uint32_t *rows = s->ivf->rows + begin;
-  uint32_t reaching[BATCH], found = 0;
-  float bounds[BATCH], floor = s->floor;
+  *seen += count;
+  float bounds[BATCH];
   bound_rows(s, begin, NULL, count, bounds);
-  for (uint32_t i = 0; i < count; i++) {
-    reaching[found] = i;
-    found += bounds[i] >= floor;
-  }
-  for (uint32_t i = 0; i < found; i++) {
-    if (bounds[reaching[i]] < s->floor) continue; // it has risen
-    RAG_TRY(take(s, rows[reaching[i]] & ~RAG_IVF_SECOND, err));
+  for (uint32_t at = 0; at < count; at += BLOCK) {
+    uint32_t reaching = 0;
+    float floor = s->floor;
+    for (uint32_t i = at; i < at + BLOCK; i++) reaching |= bounds[i] >= floor;
+    if (!reaching) continue; // as for all but the first lists
+    for (uint32_t i = at; i < RAG_MIN(at + BLOCK, count); i++) {
+      if (bounds[i] >= s->floor) RAG_TRY(take(s, rows[i] & ~RAG_IVF_SECOND, err));
+    }
   }
   return RAG_OK;
 }
@@ -350,7 +356,7 @@ static rag_status scan_list(search *s, uint32_t list, uint64_t *seen, rag_error 
   turn_to(s, list);
   for (uint32_t at = begin; at < end; at += BATCH) {
     uint32_t count = RAG_MIN(BATCH, end - at);
-    RAG_TRY(s->query->filter ? scan_part_filtered(s, at, count, seen, err) : scan_part(s, at, count, err));
+    RAG_TRY(s->query->filter ? scan_part_filtered(s, at, count, seen, err) : scan_part(s, at, count, seen, err));
     if (end - begin > DEADLINE_ROWS && (at - begin) % DEADLINE_ROWS == 0) {
       RAG_TRY(rag_ivf__deadline(s->query->deadline_ns, err));
     }
@@ -384,7 +390,9 @@ static rag_status probe(search *s, rag_ivf_cost cost, bool *out_done, rag_error 
   if (q->filter) enough = (uint64_t)enough_survivors(ivf, nprobe, q->survivors);
   *out_done = true;
   for (uint32_t i = 0; i < lists; i++) {
-    if (i >= nprobe && s->pool_count + s->pending_count >= q->k && seen >= enough) break;
+    // A row is met twice at most. k that were met are not in the pool where other segments have better ones.
+    bool full = s->pool_count + s->pending_count >= q->k || seen >= 2ull * q->k;
+    if (i >= nprobe && full && seen >= enough) break;
     if (i + 1 < lists) ask_ahead(ivf, order[i + 1]);
     uint64_t before = seen;
     RAG_TRY(scan_list(s, order[i], &seen, err));

@@ -57,12 +57,16 @@ static rag_status run(trainer *t, uint32_t lists, uint32_t iterations, float *ou
                             .assign = assign};
   t->total = (uint64_t)sample->rows * iterations;
   switch (rag_ivf__kmeans(&job, out_vectors, message, sizeof message)) {
-  case RAG_IVF_KMEANS_DONE: return RAG_OK;
-  case RAG_IVF_KMEANS_STOPPED: return t->status;
-  case RAG_IVF_KMEANS_NO_MEMORY: return rag_fail(t->err, RAG_RESOURCE_EXHAUSTED, "k-means ran out of memory");
+  case RAG_IVF_KMEANS_DONE:
+    return RAG_OK;
+  case RAG_IVF_KMEANS_STOPPED:
+    return t->status;
+  case RAG_IVF_KMEANS_NO_MEMORY:
+    return rag_fail(t->err, RAG_RESOURCE_EXHAUSTED, "k-means ran out of memory");
   case RAG_IVF_KMEANS_MISSING:
     return rag_fail(t->err, RAG_UNIMPLEMENTED, "this build has no k-means: build it with FAISS");
-  case RAG_IVF_KMEANS_FAILED: break;
+  case RAG_IVF_KMEANS_FAILED:
+    break;
   }
   return rag_fail(t->err, RAG_INTERNAL, "FAISS's k-means failed: %s", message);
 }

@@ -273,7 +273,8 @@ static void test_stop(void **state) {
 
 static void test_limits(void **state) {
   RAG_UNUSED(state);
-  rows r = make_rows(RANDOM, 50, 16, RAG_METRIC_COSINE, 1, 4), other = make_rows(RANDOM, 50, 17, RAG_METRIC_COSINE, 1, 4);
+  rows r = make_rows(RANDOM, 50, 16, RAG_METRIC_COSINE, 1, 4),
+       other = make_rows(RANDOM, 50, 17, RAG_METRIC_COSINE, 1, 4);
   rag_ivf_codes codes = codes_of(&r), others = codes_of(&other), ips = codes;
   ips.metric = RAG_METRIC_IP;
   rag_ivf_centroids *centroids = train(&r, 50, 1), *c = NULL;
@@ -360,10 +361,14 @@ static void test_many_searchers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_no_memory_to_train), cmocka_unit_test(test_no_memory_to_build),
-      cmocka_unit_test(test_no_memory_to_search), cmocka_unit_test(test_one_scratch),
-      cmocka_unit_test(test_fetch_fails),         cmocka_unit_test(test_deadline),
-      cmocka_unit_test(test_stop),                cmocka_unit_test(test_limits),
+      cmocka_unit_test(test_no_memory_to_train),
+      cmocka_unit_test(test_no_memory_to_build),
+      cmocka_unit_test(test_no_memory_to_search),
+      cmocka_unit_test(test_one_scratch),
+      cmocka_unit_test(test_fetch_fails),
+      cmocka_unit_test(test_deadline),
+      cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_limits),
       cmocka_unit_test(test_many_searchers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,7 +211,8 @@ static void test_damage(void **state) {
 
 static void test_damaged_centroids(void **state) {
   RAG_UNUSED(state);
-  static const uint32_t values[] = {0, 1, 0x7fffffff, 0xffffffff, 0x7f800000, 0x7fc00000, 0x7f7fffff, 0xff7fffff, 65537};
+  static const uint32_t values[] = {0,          1,          0x7fffffff, 0xffffffff, 0x7f800000,
+                                    0x7fc00000, 0x7f7fffff, 0xff7fffff, 65537};
   rows r = make_rows(CLUSTERED, 2000, 70, RAG_METRIC_L2, 30, 6);
   rag_ivf_centroids *centroids = train(&r, 40, 1);
   rag_slice section = rag_ivf_centroids_section(centroids);
@@ -383,9 +384,12 @@ static void test_merge_drops(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_threads_do_not_matter), cmocka_unit_test(test_written_and_read),
-      cmocka_unit_test(test_damage),                cmocka_unit_test(test_damaged_centroids),
-      cmocka_unit_test(test_merge),                 cmocka_unit_test(test_merge_drops),
+      cmocka_unit_test(test_threads_do_not_matter),
+      cmocka_unit_test(test_written_and_read),
+      cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_damaged_centroids),
+      cmocka_unit_test(test_merge),
+      cmocka_unit_test(test_merge_drops),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

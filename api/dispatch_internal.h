@@ -236,6 +236,9 @@ RAG_NODISCARD rag_status rag_api__search_run(rag_call *call, rag_kb *kb, const r
 // A request's `filter` (JSON text), in the arena. *out: NULL where it is empty.
 RAG_NODISCARD rag_status rag_api__filter_of(rag_call *call, const char *text, const rag_filter **out, rag_error *err);
 
+// handlers_versions.c: a JobStarted.
+RAG_NODISCARD rag_status rag_api__answer_job(rag_call *call, uint64_t job, ProtobufCMessage **response,
+                                             rag_error *err);
 // handlers_backup.c: registers its kinds of jobs.
 void rag_api__backup_jobs(rag_api *api);
 
@@ -248,6 +251,8 @@ API_HANDLER(get_kb);
 API_HANDLER(list_kbs);
 API_HANDLER(update_kb);
 API_HANDLER(delete_kb);
+API_HANDLER(get_index);
+API_HANDLER(compact_index);
 API_HANDLER(put_documents);
 API_HANDLER(patch_document);
 API_HANDLER(delete_document);

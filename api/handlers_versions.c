@@ -383,7 +383,7 @@ out:
 
 // ---------------------------------------------------------------------------------------------- retention
 
-static rag_status answer_job(rag_call *call, uint64_t job, ProtobufCMessage **response, rag_error *err) {
+rag_status rag_api__answer_job(rag_call *call, uint64_t job, ProtobufCMessage **response, rag_error *err) {
   Ragd__V1__JobStarted *out = API_NEW(call, job_started);
   if (!out) return rag_fail_no_memory(err, sizeof(*out));
   out->job = job;
@@ -399,7 +399,7 @@ API_HANDLER(gc) {
   rag_status status = RAG_OK;
   RAG_TRY(rag_kbs_get(call->api->kbs, rag_slice_str(in->kb), &kb, err));
   RAG_TRY_OUT(rag_kb_gc(kb, &options, &job, err));
-  RAG_TRY_OUT(answer_job(call, job, response, err));
+  RAG_TRY_OUT(rag_api__answer_job(call, job, response, err));
 out:
   rag_ref_drop(kb);
   return status;
@@ -418,7 +418,7 @@ API_HANDLER(purge) {
   for (size_t i = 0; i < in->n_document_ids; i++) ids[i] = rag_slice_str(in->document_ids[i]);
   RAG_TRY(rag_kbs_get(call->api->kbs, rag_slice_str(in->kb), &kb, err));
   RAG_TRY_OUT(rag_kb_purge(kb, ids, (uint32_t)in->n_document_ids, &job, err));
-  RAG_TRY_OUT(answer_job(call, job, response, err));
+  RAG_TRY_OUT(rag_api__answer_job(call, job, response, err));
 out:
   rag_ref_drop(kb);
   return status;

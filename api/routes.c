@@ -39,6 +39,10 @@ const rag_route rag_api__routes[] = {
         "Change settings; chunking applies to texts put from now on"),
     RPC(KnowledgeBases, DeleteKb, delete_kb, "DELETE", KB, delete_kb_request, delete_kb_response, ADMIN, POOL,
         "Delete a knowledge base with its whole history"),
+    RPC(KnowledgeBases, GetIndex, get_index, "GET", KB "/index", get_index_request, index, READ, POOL,
+        "Where the vectors are: the tail and the sealed segments"),
+    RPC(KnowledgeBases, CompactIndex, compact_index, "POST", KB "/index:compact", compact_index_request, job_started,
+        ADMIN, POOL, "Make one segment of all vectors that a head has, and one of the others"),
 
     RPC(Documents, PutDocuments, put_documents, "POST", KB "/documents", put_documents_request, commit_result, WRITE,
         POOL, "Put and delete documents in one commit, all or nothing"),

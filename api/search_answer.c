@@ -137,6 +137,13 @@ static rag_status plan_of(rag_call *call, const rag_search_plan *from, Ragd__V1_
   plan->selectivity = from->selectivity;
   plan->candidates = from->vector.candidates;
   plan->segments = from->vector.segments;
+  if (from->vector.engine) {
+    plan->rescored = from->vector.rescored;
+    plan->tail_rows = from->vector.tail_rows;
+    plan->walked = from->vector.walked;
+    plan->ef = from->vector.ef;
+    plan->expected_recall = from->vector.expected_recall;
+  }
   plan->mode = rag_api__text_str(call, rag_search_mode_name(from->mode));
   plan->reason = rag_api__text_str(call, from->reason);
   plan->documents = from->documents;

@@ -367,6 +367,7 @@ struct rag_kb {
   pthread_mutex_t segments_lock; // one task on the index's files at a time; before index_lock (segments.c)
   bool segments_behind;          // guarded by: segments_lock: files and memory differ until the next start
   _Atomic bool segments_job;     // atomic: one index job of a kb is under way
+  _Atomic uint64_t segments_later_ns; // atomic: after a failed one, the time before which none is submitted
   _Atomic uint32_t segments_interrupted; // atomic: erasures that wait for segments_lock
   _Atomic bool loaded;       // atomic: release by the loader, acquire by searches
 };

@@ -8,7 +8,11 @@
 #define HEADS_AT_OPEN 16u
 
 rag_kbs_options rag_kbs_options_default(void) {
-  return (rag_kbs_options){.object_cache_bytes = 256u << 20, .version_cache = 256, .load_at_open = true};
+  return (rag_kbs_options){.object_cache_bytes = 256u << 20,
+                           .version_cache = 256,
+                           .load_at_open = true,
+                           .seal_rows = RAG_INDEX_SEAL_ROWS,
+                           .graph_rows = RAG_INDEX_GRAPH_ROWS};
 }
 
 // Rows of one tag byte and kb: key 'x' kb u16 name -> a ref row, appended through add.

@@ -29,6 +29,7 @@
 #define BUILDING_NICE 19
 #define POLL_MS 20u
 #define PARAMS_COMPACT 1u
+#define RETRY_NS UINT64_C(30000000000) // after a failed job: a full disk is not helped by the next attempt
 #define LOOKS_MAX 250u // at a tail whose rows are not durable yet: 5 s
 
 static void pause_a_little(void) {
@@ -403,8 +404,11 @@ void rag_kb__segments_wake(rag_kb *kb, bool look) {
     rag_ref_drop(view);
   }
   if (!look && !rag_index_wants_task(kb->index)) return;
+  uint64_t later_ns = atomic_load_explicit(&kb->segments_later_ns, memory_order_relaxed);
+  if (later_ns > 0 && rag_clock_monotonic_ns() < later_ns) return;
   if (!atomic_load_explicit(&kb->loaded, memory_order_acquire) || atomic_exchange(&kb->segments_job, true)) return;
   if (submit(kb, false, &job, &why) == RAG_OK) return;
+  atomic_store_explicit(&kb->segments_later_ns, rag_clock_monotonic_ns() + RETRY_NS, memory_order_relaxed);
   atomic_store(&kb->segments_job, false);
   rag_log(RAG_LOG_WARN, "kb.index_job", "kb=%s error=\"%s\"", kb->name, why.message);
 }
@@ -450,6 +454,8 @@ rag_status rag_kb__segments_run(void *ctx, rag_job *job, rag_error *err) {
       }
     }
   }
+  if (status != RAG_OK && status != RAG_ABORTED && status != RAG_CANCELLED)
+    atomic_store_explicit(&kb->segments_later_ns, rag_clock_monotonic_ns() + RETRY_NS, memory_order_relaxed);
   if (mine && !(status == RAG_OK && done)) atomic_store(&kb->segments_job, false);
   rag_free(dir);
   rag_ref_drop(kb);

@@ -66,9 +66,11 @@ static daemon_process daemon_spawn(const options *o, const char *dir, bool mutan
     if (log < 0 || dup2(fds[1], STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0) _exit(127);
     if (mutant) setenv("RAGD_TEST_MUTANT", "acknowledge-early", 1);
     else unsetenv("RAGD_TEST_MUTANT");
-    // Small buffers: the kill then also comes while tables are flushed and compacted.
+    // Small buffers and few rows: the kill then also comes while tables are flushed and compacted, and while segments
+    // of the index are sealed and merged.
     execl(o->ragd, "ragd", "serve", "--data", data, "--listen", "127.0.0.1:0", "--access-log", "off", "--log-level",
           "warn", "--write-buffer-bytes", small_buffers ? "1MiB" : "64MiB",
+          "--index-seal-rows", "64", "--index-graph-rows", "400",
           // A busy machine must not shed what this test asks.
           "--queue-wait-ms-max", "600000", "--request-timeout-s", "600", mutant ? "--allow-test-mutants" : NULL,
           (char *)NULL);

@@ -28,7 +28,7 @@
   {"chunking", 0, "METHOD", "structure (headings, paragraphs, sentences), whole or fixed"},                            \
   {"max-tokens", 0, "N", "longest chunk"},                                                                             \
   {"overlap-tokens", 0, "N", "shared by neighbouring chunks"},                                                         \
-  {"engine", 0, "NAME", "index engine: auto, flat"}
+  {"engine", 0, "NAME", "index engine: auto, flat, graph"}
 
 const ctl_command ctl_commands[] = {
     {"kb create", "NAME", "create a knowledge base",
@@ -158,6 +158,13 @@ const ctl_command ctl_commands[] = {
       {"keep-days", 0, "N", "commits so young"},
       NO_WAIT},
      ctl_run_gc},
+
+    {"index show", "KB", "where the vectors are: the tail and the sealed segments", NULL, 1, 1, false, {{0}},
+     ctl_run_index_show},
+    {"index compact", "KB", "make one segment of all vectors",
+     "One of those that a head has, and one of the others. Not needed for searches to be right, nor, in the long run, to\n"
+     "be fast: segments are merged by themselves.",
+     1, 1, false, {NO_WAIT}, ctl_run_index_compact},
 
     {"jobs list", "", "list jobs, newest first", NULL, 0, 0, false, {LIMIT}, ctl_run_jobs_list},
     {"jobs show", "ID", "a job's state", NULL, 1, 1, false, {{0}}, ctl_run_jobs_show},

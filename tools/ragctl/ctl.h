@@ -236,6 +236,8 @@ CTL_RUN(diff);
 CTL_RUN(merge);
 CTL_RUN(rollback);
 CTL_RUN(gc);
+CTL_RUN(index_show);
+CTL_RUN(index_compact);
 CTL_RUN(jobs_list);
 CTL_RUN(jobs_show);
 CTL_RUN(jobs_pause);

@@ -482,6 +482,8 @@ bool harness_judge(harness *h, const char *dir, model *m) {
   rag_kb *kb = NULL;
   bool good = false;
   options.cache_bytes = 8u << 20;
+  kbs_options.seal_rows = 24; // as the writer's
+  kbs_options.graph_rows = 200;
   if (snprintf(data, sizeof data, "%.3900s/data", dir) >= (int)sizeof data) broken("too long", dir);
   if (rag_store_open(data, &options, &store, &err) != RAG_OK || rag_jobs_open(store, 0, &jobs, &err) != RAG_OK ||
       rag_kbs_open(store, jobs, &kbs_options, &kbs, &err) != RAG_OK) {

@@ -235,6 +235,8 @@ int main(int argc, char **argv) {
   options.cache_bytes = 8u << 20;
   options.write_buffer_bytes = 8u << 20;
   kbs_options.object_cache_bytes = 1u << 20;
+  kbs_options.seal_rows = 24; // files of the index are made, merged and removed all the time
+  kbs_options.graph_rows = 200;
   for (int i = 4; i < argc; i++) {
     if (strcmp(argv[i], "nosync") == 0) options.sync = false;
     else if (strcmp(argv[i], "early") == 0) options.mutant_acknowledge_early = true;

@@ -105,7 +105,7 @@ static bool is_in(const char *name, const char *const *names, size_t count) {
 static int least_caller(const rag_route *route) {
   static const char *const open[] = {"healthz", "readyz", "openapi.json"};
   static const char *const reads[] = {"Retrieval/Search", "Retrieval/SearchBatch", "Retrieval/Facets"};
-  static const char *const admin[] = {"KnowledgeBases/DeleteKb", "KnowledgeBases/Import",   "Versions/Gc",
+  static const char *const admin[] = {"KnowledgeBases/DeleteKb", "KnowledgeBases/CompactIndex", "KnowledgeBases/Import",   "Versions/Gc",
                                       "Versions/Purge",          "Operations/PauseJob",     "Operations/ResumeJob",
                                       "Operations/CancelJob",    "Operations/CreateKey",    "Operations/ListKeys",
                                       "Operations/DeleteKey",    "Operations/CreateBackup", "Operations/ListBackups",

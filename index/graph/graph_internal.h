@@ -253,6 +253,14 @@ static inline bool rag_graph__visit(rag_graph__walker *w, uint32_t node) {
   *word |= bit;
   return true;
 }
+// Asks for what scoring a row will read: every line of its codes, and its factors. By asking for the first line alone, and
+// leaving the others to the hardware, a search of 110,000 rows of 384 took 81 us in place of 70 (benchmarks/graph).
+#define RAG_GRAPH__PREFETCH_BYTES 512u // of a long row; from there on the hardware has seen the stream
+static inline void rag_graph__prefetch(const rag_graph_codes *codes, uint32_t row) {
+  const uint8_t *code = codes->base + row * codes->stride;
+  for (size_t at = 0; at < codes->stride && at < RAG_GRAPH__PREFETCH_BYTES; at += 64) __builtin_prefetch(code + at);
+  __builtin_prefetch(&codes->factors[row]);
+}
 // Scores nodes[0..count) into scores, without the pool.
 void rag_graph__score(rag_graph__walker *w, const rag_graph__layer *layer, uint32_t count);
 // Takes nodes[0..count), scored, into the pool; the place of the best one taken, or UINT32_MAX when none was.

@@ -29,9 +29,9 @@
 #define DEADLINE_ROWS 16384u // scanned between two looks at the clock: about 0.3 ms
 
 // Costs in rows scored at random, measured by benchmarks/graph (README: "Constants").
-#define COST_SCANNED_ROW 0.5
-#define COST_BRIDGE 0.5   // a node's links read to get past it
-#define COST_FILTERED 1.6 // a filtered walk's scored rows to those of a plain one
+#define COST_SCANNED_ROW 0.3
+#define COST_BRIDGE 2.0   // a node's links read to get past it
+#define COST_FILTERED 3.0 // a filtered walk to a plain one: scores more rows, and tests and bridges take as long again
 
 struct rag_graph_scratch {
   rag_graph__walker walker;
@@ -164,7 +164,7 @@ static uint32_t step(search *s, uint32_t node, uint32_t at) {
     seen++;
     if (!rag_graph__visit(w, links[i])) continue;
     w->nodes[count++] = links[i];
-    __builtin_prefetch(s->codes->base + links[i] * s->codes->stride);
+    rag_graph__prefetch(s->codes, links[i]);
   }
   for (uint32_t i = 0; i < bridges && seen < slots * BRIDGE_UP_TO; i++) {
     if (i + 2 < bridges) {
@@ -179,8 +179,14 @@ static uint32_t step(search *s, uint32_t node, uint32_t at) {
       if (!passes(filter, beyond[j]) || !rag_graph__visit(w, beyond[j])) continue;
       seen++;
       w->nodes[count++] = beyond[j];
-      __builtin_prefetch(s->codes->base + beyond[j] * s->codes->stride);
+      rag_graph__prefetch(s->codes, beyond[j]);
     }
+  }
+  // Most often the next best one now is the next one to be expanded.
+  if (at + 1 < w->count) {
+    const uint32_t *next = s->graph->links + (size_t)rag_graph__key_node(w->pool[at + 1]) * slots;
+    __builtin_prefetch(next);
+    __builtin_prefetch(next + 16);
   }
   rag_graph__remember(w, bridge, read);
   s->bridges += read;
@@ -206,7 +212,7 @@ static uint32_t locate(search *s, uint32_t *near, bool *out_far) {
     for (uint32_t i = 0; i < ground.slots && links[i] != RAG_GRAPH_NONE; i++) {
       if (!rag_graph__visit(w, links[i])) continue;
       w->nodes[count++] = links[i];
-      __builtin_prefetch(s->codes->base + links[i] * s->codes->stride);
+      rag_graph__prefetch(s->codes, links[i]);
     }
     w->expanded++;
     uint32_t best = rag_graph__take(w, &ground, count);

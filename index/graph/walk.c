@@ -164,9 +164,7 @@ rag_status rag_graph__walk(rag_graph__walker *w, const rag_graph__layer *layer, 
     for (uint32_t i = 0; i < layer->slots && links[i] != RAG_GRAPH_NONE; i++) {
       if (!rag_graph__visit(w, links[i])) continue;
       w->nodes[count++] = links[i];
-      uint32_t row = layer->rows ? layer->rows[links[i]] : links[i];
-      __builtin_prefetch(codes->base + row * codes->stride);
-      __builtin_prefetch(&codes->factors[row]);
+      rag_graph__prefetch(codes, layer->rows ? layer->rows[links[i]] : links[i]);
     }
     // Most often the next best one now is the next one to be expanded.
     if (at + 1 < w->count) {

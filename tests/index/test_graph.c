@@ -147,9 +147,9 @@ static void test_filters(void **state) {
   RAG_UNUSED(state);
   static const double shares[] = {0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9, 1};
   const uint32_t clusters = 100;
-  rows r = make_rows(CLUSTERED, 20000, 64, RAG_METRIC_COSINE, clusters, 31);
+  rows r = make_rows(CLUSTERED, 40000, 32, RAG_METRIC_COSINE, clusters, 31);
   // Queries of the first tenth of the clusters.
-  rows queries = make_rows(CLUSTERED, 400, 64, RAG_METRIC_COSINE, clusters, 32);
+  rows queries = make_rows(CLUSTERED, 400, 32, RAG_METRIC_COSINE, clusters, 32);
   queries.count = 40;
   rag_graph *g = build(&r, 16, 100);
   double scanned, walked_somewhere = 0;
@@ -158,7 +158,7 @@ static void test_filters(void **state) {
       uint64_t *filter = make_filter(&r, kind, shares[i], clusters);
       char what[64];
       snprintf(what, sizeof what, "filter %s %g", filter_names[kind], shares[i]);
-      assert_recall(what, mean_recall(g, &r, &queries, 10, 64, filter, &scanned), kind == FAR ? 0.94 : 0.98);
+      assert_recall(what, mean_recall(g, &r, &queries, 10, 96, filter, &scanned), kind == FAR ? 0.94 : 0.98);
       if (getenv("RAGD_TEST_VERBOSE")) printf("   scanned %.2f\n", scanned);
       if (shares[i] <= 0.01) assert_true(scanned > 0.999);
       if (shares[i] >= 0.9 && kind == ANYWHERE) assert_true(scanned < 0.001);
@@ -167,7 +167,7 @@ static void test_filters(void **state) {
     }
   }
   assert_true(walked_somewhere > 8); // the filtered walk was tested, and not the scan alone
-  uint64_t none[20000 / 64 + 1] = {0};
+  uint64_t none[40000 / 64 + 1] = {0};
   assert_int_equal(ask(g, &r, scratch, queries.data, 10, 64, none, hits).count, 0);
   rag_graph_destroy(g);
   free_rows(&r);

@@ -185,7 +185,7 @@ uint32_t rag_ivf_nprobe(const rag_ivf *ivf, uint32_t k, float target_recall, boo
 
 // How badly the centroids fit: the mean squared distance of this segment's rows from their centroids, in units of that
 // of the rows that were trained on. 1 for those, 1.05 for others of their kind, 1.34 and 1.38 for those of another kind
-// (package descriptions, manual pages), where a search reads half as much again for the same recall, and more.
+// (package descriptions, manual pages), where a search reads twice as much for the same recall.
 #define RAG_IVF_DRIFT_RETRAIN 1.2f
 float rag_ivf_drift(const rag_ivf *ivf);
 

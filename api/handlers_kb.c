@@ -168,16 +168,9 @@ static rag_status set_fields(rag_kb_config *config, const Ragd__V1__FieldsConfig
 
 static rag_status set_index(rag_kb_config *config, const Ragd__V1__IndexConfig *in, rag_error *err) {
   if (!in) return RAG_OK;
-  if (in->engine[0] && strcmp(in->engine, "auto") != 0 && strcmp(in->engine, "flat") != 0 &&
-      strcmp(in->engine, "graph") != 0) {
-    if (!is_one_of(in->engine, engine_names, RAG_COUNT_OF(engine_names)))
-      return rag_api__fail_choice(err, "index.engine", rag_slice_str(in->engine), engine_names,
-                                  RAG_COUNT_OF(engine_names));
-    return rag_fail_field(err, RAG_UNIMPLEMENTED, "index.engine",
-                          "index.engine: this build has no engine '%s'; use 'graph', 'flat', or 'auto', which picks among those "
-                          "there are",
-                          in->engine);
-  }
+  if (in->engine[0] && !is_one_of(in->engine, engine_names, RAG_COUNT_OF(engine_names)))
+    return rag_api__fail_choice(err, "index.engine", rag_slice_str(in->engine), engine_names,
+                                RAG_COUNT_OF(engine_names));
   if (in->engine[0]) RAG_TRY(set_text(config->engine, sizeof(config->engine), in->engine, "index.engine", err));
   RAG_TRY(set_text(config->factory, sizeof(config->factory), in->factory, "index.factory", err));
   config->target_recall = in->target_recall;

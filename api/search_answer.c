@@ -141,7 +141,7 @@ static rag_status plan_of(rag_call *call, const rag_search_plan *from, Ragd__V1_
     plan->rescored = from->vector.rescored;
     plan->tail_rows = from->vector.tail_rows;
     plan->walked = from->vector.walked;
-    plan->ef = from->vector.ef;
+    plan->setting = from->vector.setting;
     plan->expected_recall = from->vector.expected_recall;
   }
   plan->mode = rag_api__text_str(call, rag_search_mode_name(from->mode));

@@ -101,7 +101,6 @@ static rag_status fusion_of(const Ragd__V1__Fusion *in, rag_fusion *out, rag_err
   return weights_of(in->weights, out, err);
 }
 
-// nprobe and rerank are of engines that this kb may not have: they are checked, so that a client finds its mistakes now.
 static rag_status params_of(const Ragd__V1__SearchParams *in, rag_search *out, rag_error *err) {
   if (!in) return RAG_OK;
   if (in->target_recall_presence_case && !(in->target_recall > 0 && in->target_recall <= 1))
@@ -119,6 +118,8 @@ static rag_status params_of(const Ragd__V1__SearchParams *in, rag_search *out, r
       return rag_fail_field(err, RAG_INVALID_ARGUMENT, counts[i].field, "%s: is at least 1", counts[i].field);
   if (in->target_recall_presence_case) out->target_recall = in->target_recall;
   if (in->ef_presence_case) out->ef = in->ef;
+  if (in->nprobe_presence_case) out->nprobe = in->nprobe;
+  if (in->rerank_presence_case) out->rerank = in->rerank;
   return RAG_OK;
 }
 

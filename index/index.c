@@ -6,7 +6,10 @@
 //  2. A failed append or remove publishes nothing.
 // Threads: append, remove and destroy are the one writer's; pin and memory_bytes are anyone's and lock-free; everything
 // that takes a view is anyone's who pinned it.
+#include "index/faiss/faiss_internal.h"
 #include "index/segment/segment_internal.h"
+
+#include <stdio.h>
 
 bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded) {
   uint64_t before = atomic_fetch_add_explicit(&shared->bytes, bytes, memory_order_relaxed);
@@ -37,6 +40,14 @@ static void shared_destroy(rag_ref *self) {
   rag_free(shared);
 }
 
+static const char *const sealed[] = {"auto", "graph", "ivf", "faiss"}; // engines of segments, as the shared state counts
+
+bool rag_index_engine_known(const char *engine) {
+  for (size_t i = 0; i < RAG_COUNT_OF(sealed); i++)
+    if (strcmp(engine, sealed[i]) == 0) return true;
+  return strcmp(engine, "flat") == 0;
+}
+
 rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err) {
   rag_status status = RAG_OK;
   rag_index *index = NULL;
@@ -51,11 +62,15 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric", "there is no metric number %d", (int)options->metric);
   }
   const char *name = options->engine ? options->engine : "auto";
-  if (strcmp(name, "flat") == 0) engine = &rag_index__flat;
-  if (strcmp(name, "auto") != 0 && strcmp(name, "graph") != 0 && engine != &rag_index__flat) {
+  uint32_t choice = 0;
+  if (!rag_index_engine_known(name)) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine",
-                          "there is no engine \"%s\": use \"auto\", \"flat\" or \"graph\"", name);
+                          "there is no engine \"%s\": use \"auto\", \"flat\", \"graph\", \"ivf\" or \"faiss\"", name);
   }
+  if (strcmp(name, "flat") == 0) engine = &rag_index__flat;
+  while (choice < RAG_COUNT_OF(sealed) && strcmp(name, sealed[choice]) != 0) choice++;
+  const char *factory = options->factory ? options->factory : "";
+  if (choice == RAG_INDEX__FAISS) RAG_TRY(rag_faiss_check(factory, options->dimension, options->metric, err));
 
   index = rag_calloc(1, sizeof *index);
   if (!index) return rag_fail_no_memory(err, sizeof *index);
@@ -73,7 +88,8 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   index->shared->target_recall = options->target_recall > 0 ? options->target_recall : RAG_INDEX_TARGET_RECALL;
   index->shared->seal_rows = options->seal_rows > 0 ? options->seal_rows : RAG_INDEX_SEAL_ROWS;
   index->shared->graph_rows = options->graph_rows > 0 ? options->graph_rows : RAG_INDEX_GRAPH_ROWS;
-  index->shared->graphs_only = strcmp(name, "graph") == 0;
+  index->shared->choice = choice;
+  snprintf(index->shared->factory, sizeof index->shared->factory, "%s", factory);
   pthread_mutex_init(&index->shared->scratch_lock, NULL);
   if (engine == &rag_index__segmented)
     RAG_TRY_OUT(rag_codes_rotation_create(options->dimension, SEGMENT_ROTATION_SEED, &index->shared->rotation, err));

@@ -60,7 +60,10 @@ typedef struct rag_index_view rag_index_view; // starts with a rag_ref: rag_ref_
 typedef struct rag_index_options {
   uint32_t dimension; // 1 to RAG_DIMENSION_MAX
   rag_metric metric;
-  const char *engine;        // "flat": all rows in memory, scanned exactly; "auto", "graph": sealed segments, too
+  // "flat": all rows in memory, scanned exactly. Else what has gathered in memory is sealed into segments (below), of the
+  // engine named ("graph", "ivf", "faiss"), or of what suits their rows and the memory allowed ("auto").
+  const char *engine;
+  const char *factory;       // of "faiss": FAISS's factory string
   uint64_t memory_bytes_max; // 0: no bound; an append beyond it is RAG_RESOURCE_EXHAUSTED
   double target_recall;      // of searches that name none; 0: RAG_INDEX_TARGET_RECALL
   uint32_t seal_rows;        // rows of the tail that are worth sealing; 0: RAG_INDEX_SEAL_ROWS
@@ -70,6 +73,7 @@ typedef struct rag_index_options {
 #define RAG_INDEX_SEAL_ROWS 8192u
 #define RAG_INDEX_GRAPH_ROWS 20000u
 
+bool rag_index_engine_known(const char *engine);
 RAG_NODISCARD rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err);
 void rag_index_destroy(rag_index *index); // views that are still pinned stay valid until dropped
 
@@ -98,6 +102,8 @@ typedef struct rag_index_query {
   bool exact;           // exhaustive, whatever the engine
   double target_recall; // 0: the index's. Of calibration, so of queries that are like rows
   uint32_t ef;          // of graphs: how wide to look; 0: as the target needs
+  uint32_t nprobe;      // of lists: how many to look into; 0: as the target needs
+  uint32_t rerank;      // of lists and faiss: rows kept by codes for exact scores; 0: as it needs
   uint64_t deadline_ns; // monotonic clock; 0: none. Checked every few thousand rows: RAG_DEADLINE_EXCEEDED
 } rag_index_query;
 
@@ -107,14 +113,14 @@ typedef struct rag_index_hit {
 } rag_index_hit;
 
 typedef struct rag_index_plan {
-  const char *engine;     // static: of the piece with the most rows that pass: "flat", "graph"
+  const char *engine;     // static: of the piece with the most rows that pass: "flat", "graph", "ivf", "faiss"
   uint64_t candidates;    // rows that were scored, by codes or exactly
   uint64_t rescored;      // of them, by codes first and then exactly
   uint64_t tail_rows;     // rows of the tail that were scored
   uint32_t segments;      // pieces that were searched
-  uint32_t walked;        // of them, by walking their graph
-  uint32_t ef;            // the widest walk's
-  double expected_recall; // the lowest of the walked pieces, by their calibration; 0: not known; 1: exact
+  uint32_t walked;        // of them, by the way of a graph or of lists, which may miss rows
+  uint32_t setting;       // how wide: the largest ef, nprobe or the like
+  double expected_recall; // the lowest of those pieces, by their calibration; 0: not known; 1: exact
   uint64_t engine_rows;   // what `engine` was chosen by
 } rag_index_plan;
 

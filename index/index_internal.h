@@ -59,7 +59,8 @@ typedef struct rag_index_shared {
   uint64_t bytes_max;     // 0: no bound
   double target_recall;
   uint32_t seal_rows, graph_rows;
-  bool graphs_only;               // no engine but the graph, however few the rows
+  enum { RAG_INDEX__AUTO, RAG_INDEX__GRAPH, RAG_INDEX__IVF, RAG_INDEX__FAISS } choice; // of sealed segments' engines
+  char factory[128];                                                                   // of faiss
   struct rag_codes_rotation *rotation;   // owned; NULL: no segments
   pthread_mutex_t scratch_lock;
   struct segment_scratch *scratches; // guarded by: scratch_lock: idle ones

@@ -99,7 +99,7 @@ typedef struct rag_kb_config {
   rag_metric metric;
   rag_chunking chunking;
   char language[16];    // BCP 47 tag of the texts, or ""
-  char engine[16];      // "auto", "flat", "graph"
+  char engine[16];      // "auto", "flat", "graph", "ivf", "faiss"
   char factory[128];    // for engine "faiss"
   double target_recall; // 0: default
   uint64_t memory_bytes_max;
@@ -381,7 +381,7 @@ typedef struct rag_search {
   rag_slice language;       // of the query's words; empty: the kb's
   bool exact;
   double target_recall; // of the vector side; 0: the kb's
-  uint32_t ef;          // how wide graphs are walked; 0: as the target needs
+  uint32_t ef, nprobe, rerank; // of engines: see rag_index_query; 0: as the target needs
   bool want_text, want_metadata, want_vector, want_highlights;
   uint64_t min_commit;  // answer at least as new as this commit; 0: none
   uint64_t timeout_ms;  // how long to wait for min_commit

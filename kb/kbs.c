@@ -84,10 +84,13 @@ rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
   if (config->model[0] != '\0' && config->metric != RAG_METRIC_COSINE)
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric",
                           "model %s gives unit vectors that are compared by cosine; leave metric out", config->model);
-  if (strcmp(config->engine, "auto") != 0 && strcmp(config->engine, "flat") != 0 &&
-      strcmp(config->engine, "graph") != 0)
+  if (!rag_index_engine_known(config->engine))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.engine",
-                          "'%s' is not an engine of this build; use 'auto', 'flat' or 'graph'", config->engine);
+                          "'%s' is not an engine of this build; use 'auto', 'flat', 'graph', 'ivf' or 'faiss'",
+                          config->engine);
+  if (strcmp(config->engine, "faiss") != 0 && config->factory[0] != '\0')
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.factory",
+                          "index.factory is of the engine 'faiss' alone: leave it out, or name that engine");
   if (!(config->target_recall >= 0 && config->target_recall <= 1))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.target_recall", "target_recall is 0 to 1");
   RAG_TRY(check_paths(config->fields_only, "fields.only", err));
@@ -197,6 +200,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   rag_index_options options = {.dimension = kb->dimension,
                                .metric = kb->metric,
                                .engine = record->config.engine,
+                               .factory = record->config.factory,
                                .memory_bytes_max = record->config.memory_bytes_max,
                                .target_recall = record->config.target_recall,
                                .seal_rows = kbs->options.seal_rows,

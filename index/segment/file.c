@@ -361,6 +361,10 @@ uint64_t rag_segment__file_blocks(const segment_file *f) {
   return blocks_in(f->sums_at - HEADER_BYTES);
 }
 
+const char *rag_segment__file_path(const segment_file *f) {
+  return f->path;
+}
+
 uint64_t rag_segment__file_bytes(const segment_file *f) {
   return f->bytes;
 }

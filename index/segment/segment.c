@@ -1,21 +1,14 @@
 // A sealed segment: what its file holds, checked, as arrays.
 //
-// meta: u32le format, 16 bytes id, u32le engine, dimension, metric, rows, history. The sections' sizes follow from it,
+// meta: u32le format, 16 bytes id, u32le kind, dimension, metric, rows, history. The sections' sizes follow from it,
 // and a section of another size is damage. The contents are verified whole before anything of them is used; then what
 // checksums cannot say is checked too: ordinals ascend, vectors are finite where they were when they were written (they
-// came from searches' own rows), a graph leads nowhere outside (rag_graph_open).
+// came from searches' own rows), a kind's sections lead nowhere outside (its engine's open).
 //
 // Threads: immutable after open.
 #include "index/segment/segment_internal.h"
 
-#include <stdio.h>
-
 #define VERIFY_BLOCKS 256u // of a call: 16 MiB
-
-const char *rag_segment__engine_name(segment_engine engine) {
-  static const char *const names[] = {"flat", "graph"};
-  return (unsigned)engine < RAG_COUNT_OF(names) ? names[engine] : "unknown";
-}
 
 void rag_segment_name(const rag_segment_id *id, char out[RAG_SEGMENT_NAME_MAX]) {
   static const char digits[] = "0123456789abcdef";
@@ -42,7 +35,7 @@ bool rag_segment_name_parse(rag_slice name, rag_segment_id *out) {
 
 static void segment_destroy(rag_ref *ref) {
   rag_index_segment *s = (rag_index_segment *)ref;
-  rag_graph_destroy(s->graph);
+  if (s->state != NULL) s->kind->close(s->state);
   rag_ref_drop(s->set);
   rag_segment__file_close(s->file);
   rag_index__discharge(s->shared, s->charged);
@@ -50,68 +43,78 @@ static void segment_destroy(rag_ref *ref) {
   rag_free(s);
 }
 
-static rag_status damaged(const char *path, const char *what, rag_error *err) {
-  return rag_fail(err, RAG_DATA_LOSS, "%s is damaged: %s", path, what);
+rag_status rag_segment__damaged(const rag_index_segment *s, const char *what, rag_error *err) {
+  return rag_fail(err, RAG_DATA_LOSS, "%s is damaged: %s", rag_segment__file_path(s->file), what);
 }
 
-static rag_status read_meta(rag_index_segment *s, const char *path, const rag_segment_id *id, rag_error *err) {
+static rag_status read_meta(rag_index_segment *s, const rag_segment_id *id, rag_error *err) {
   rag_reader r = rag_reader_of(rag_segment__file_meta(s->file));
   uint32_t format = rag_read_u32le(&r);
   if (!r.bad && format != SEGMENT_FORMAT)
-    return rag_fail(err, RAG_FAILED_PRECONDITION, "%s is of format %u, and this program reads %u", path, format,
-                    SEGMENT_FORMAT);
+    return rag_fail(err, RAG_FAILED_PRECONDITION, "%s is of format %u, and this program reads %u",
+                    rag_segment__file_path(s->file), format, SEGMENT_FORMAT);
   rag_slice stored = rag_read_raw(&r, sizeof s->id.bytes);
-  uint32_t engine = rag_read_u32le(&r), dimension = rag_read_u32le(&r), metric = rag_read_u32le(&r);
+  uint32_t kind = rag_read_u32le(&r), dimension = rag_read_u32le(&r), metric = rag_read_u32le(&r);
   s->rows = rag_read_u32le(&r);
   uint32_t history = rag_read_u32le(&r);
-  if (r.bad || rag_reader_left(&r) > 0 || engine > SEGMENT_ENGINE_GRAPH || history > 1 || s->rows == 0 ||
-      s->rows > RAG_GRAPH_ROWS_MAX)
-    return damaged(path, "it does not say what it is", err);
-  if (memcmp(stored.data, id->bytes, sizeof id->bytes) != 0) return damaged(path, "it is another segment's file", err);
+  if (r.bad || rag_reader_left(&r) > 0 || kind >= SEGMENT_KINDS || history > 1 || s->rows == 0 || s->rows > INT32_MAX)
+    return rag_segment__damaged(s, "it does not say what it is", err);
+  if (memcmp(stored.data, id->bytes, sizeof id->bytes) != 0)
+    return rag_segment__damaged(s, "it is another segment's file", err);
   if (dimension != s->shared->dimension || metric != (uint32_t)s->shared->metric)
-    return damaged(path, "its rows are of another dimension or metric", err);
+    return rag_segment__damaged(s, "its rows are of another dimension or metric", err);
   s->id = *id;
-  s->engine = (segment_engine)engine;
+  s->kind = rag_segment__kinds[kind];
   s->history = history == 1;
   return RAG_OK;
 }
 
-static rag_status make_set(rag_index_segment *s, const char *path, rag_error *err) {
+static rag_status make_set(rag_index_segment *s, rag_error *err) {
   rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
   if (edit == NULL) return rag_fail_no_memory(err, 0);
   rag_status status = RAG_OK;
   for (uint32_t i = 0, run; status == RAG_OK && i < s->rows; i += run) {
     if (i > 0 && s->ordinals[i] <= s->ordinals[i - 1]) {
       rag_bitmap_edit_destroy(edit);
-      return damaged(path, "its rows do not ascend", err);
+      return rag_segment__damaged(s, "its rows do not ascend", err);
     }
     for (run = 1; i + run < s->rows && s->ordinals[i + run] == s->ordinals[i] + run;) run++;
     status = rag_bitmap_edit_add_range(edit, s->ordinals[i], run);
   }
   if (status == RAG_OK) return rag_bitmap_edit_finish(edit, &s->set) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
   rag_bitmap_edit_destroy(edit);
-  return status == RAG_OUT_OF_RANGE ? damaged(path, "its rows do not ascend", err) : rag_fail_no_memory(err, 0);
+  return status == RAG_OUT_OF_RANGE ? rag_segment__damaged(s, "its rows do not ascend", err) : rag_fail_no_memory(err, 0);
 }
 
-static rag_status map_sections(rag_index_segment *s, const char *path, rag_error *err) {
-  uint64_t rows = s->rows;
-  uint32_t dimension = s->shared->dimension, code_bytes = rag_codes_int8_bytes(dimension);
-  s->ordinals = rag_segment__file_exactly(s->file, SEGMENT_ORDINALS, rows * sizeof *s->ordinals);
-  s->vectors = rag_segment__file_exactly(s->file, SEGMENT_VECTORS, rows * dimension * sizeof(float));
-  if (s->ordinals == NULL || s->vectors == NULL) return damaged(path, "it has not the rows that it says", err);
-  if (s->engine == SEGMENT_ENGINE_FLAT) {
-    s->bits = rag_segment__file_exactly(s->file, SEGMENT_BITS, rows * rag_codes_bits_bytes(dimension));
-    if (s->bits == NULL) return damaged(path, "it has not the codes that it says", err);
-    return RAG_OK;
-  }
-  s->codes = (rag_graph_codes){.stride = code_bytes, .rows = s->rows, .dimension = dimension, .metric = s->shared->metric};
-  s->codes.base = rag_segment__file_exactly(s->file, SEGMENT_INT8, rows * code_bytes);
-  s->codes.factors = rag_segment__file_exactly(s->file, SEGMENT_INT8_FACTORS, rows * sizeof *s->codes.factors);
-  if (s->codes.base == NULL || s->codes.factors == NULL)
-    return damaged(path, "it has not the codes that it says", err);
-  rag_slice sections[RAG_GRAPH_SECTIONS];
-  for (uint32_t i = 0; i < RAG_GRAPH_SECTIONS; i++) sections[i] = rag_segment__file_section(s->file, SEGMENT_GRAPH + i);
-  return rag_graph_open(sections, s->rows, dimension, s->shared->metric, &s->graph, err);
+// ---------------------------------------------------------------------------------------------- for kinds
+
+const void *rag_segment__section(const rag_index_segment *s, uint32_t section, uint64_t bytes) {
+  return rag_segment__file_exactly(s->file, section, bytes);
+}
+
+void rag_segment__sections(const rag_index_segment *s, uint32_t first, uint32_t count, rag_slice *out) {
+  for (uint32_t i = 0; i < count; i++) out[i] = rag_segment__file_section(s->file, first + i);
+}
+
+rag_status rag_segment__int8(const rag_index_segment *s, const uint8_t **out_base,
+                             const rag_codes_int8_factors **out_factors, rag_error *err) {
+  uint64_t bytes = (uint64_t)s->rows * rag_codes_int8_bytes(s->shared->dimension);
+  *out_base = rag_segment__section(s, SEGMENT_INT8, bytes);
+  *out_factors = rag_segment__section(s, SEGMENT_INT8_FACTORS, s->rows * sizeof **out_factors);
+  bool none = rag_segment__file_section(s->file, SEGMENT_INT8).data == NULL &&
+              rag_segment__file_section(s->file, SEGMENT_INT8_FACTORS).data == NULL;
+  if (none || (*out_base != NULL && *out_factors != NULL)) return RAG_OK;
+  return rag_segment__damaged(s, "it has not the codes that it says", err);
+}
+
+// ---------------------------------------------------------------------------------------------- the whole
+
+static rag_status map_rows(rag_index_segment *s, rag_error *err) {
+  s->ordinals = rag_segment__section(s, SEGMENT_ORDINALS, s->rows * sizeof *s->ordinals);
+  s->vectors = rag_segment__section(s, SEGMENT_VECTORS, (uint64_t)s->rows * s->shared->dimension * sizeof(float));
+  if (s->ordinals == NULL || s->vectors == NULL)
+    return rag_segment__damaged(s, "it has not the rows that it says", err);
+  return make_set(s, err);
 }
 
 rag_status rag_segment__open(rag_index_shared *shared, const char *path, const rag_segment_id *id,
@@ -122,12 +125,12 @@ rag_status rag_segment__open(rag_index_shared *shared, const char *path, const r
   rag_ref_init(&s->ref, segment_destroy);
   s->shared = rag_ref_take(shared);
   RAG_TRY_OUT(rag_segment__file_open(path, &s->file, err));
-  RAG_TRY_OUT(read_meta(s, path, id, err));
+  RAG_TRY_OUT(read_meta(s, id, err));
   uint64_t blocks = rag_segment__file_blocks(s->file);
   for (uint64_t at = 0; at < blocks; at += VERIFY_BLOCKS)
     RAG_TRY_OUT(rag_segment__file_verify(s->file, at, RAG_MIN(blocks - at, (uint64_t)VERIFY_BLOCKS), err));
-  RAG_TRY_OUT(map_sections(s, path, err));
-  RAG_TRY_OUT(make_set(s, path, err));
+  RAG_TRY_OUT(map_rows(s, err));
+  RAG_TRY_OUT(s->kind->open(s, err));
   uint64_t plain = (uint64_t)s->rows * (sizeof *s->ordinals + shared->dimension * sizeof(float));
   uint64_t bytes = rag_segment__file_bytes(s->file);
   uint64_t charge = bytes > plain ? bytes - plain : 0;

@@ -273,6 +273,16 @@ static const rag_index_segment *input_of(const rag_index_task *task, uint32_t in
   return NULL;
 }
 
+// An input's rows that are present and not to be erased.
+static rag_status still_there(const rag_index_task *task, const rag_index_segment *input, rag_bitmap **out,
+                              rag_error *err) {
+  rag_bitmap *present = NULL;
+  rag_status status = rag_bitmap_and(input->set, task->view->present, &present);
+  if (status == RAG_OK) status = rag_bitmap_andnot(present, task->erase, out);
+  rag_ref_drop(present);
+  return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
+}
+
 // Writes one file and opens it again, as a restart would.
 static rag_status make_one(rag_index *index, rag_index_task *task, uint32_t which, const char *dir,
                            const rag_index_build_options *options, rag_error *err) {
@@ -280,22 +290,35 @@ static rag_status make_one(rag_index *index, rag_index_task *task, uint32_t whic
   char *path = NULL;
   rag_os_random(id.bytes, sizeof id.bytes);
   RAG_TRY(path_of(dir, &id, &path, err));
-  rag_status status;
+  rag_status status = RAG_OK;
+  const rag_bitmap *rows = task->erase == NULL ? task->rows[which] : NULL;
+  rag_bitmap *kept = NULL;
+  bool history = which == 1;
   if (task->erase != NULL) {
-    status = rag_segment__copy_without(input_of(task, which), task->erase, path, &id, err);
-  } else {
-    bool graph = index->shared->graphs_only || rag_bitmap_count(task->rows[which]) >= index->shared->graph_rows;
+    const rag_index_segment *input = input_of(task, which);
+    status = rag_segment__copy_without(input, task->erase, path, &id, err);
+    history = input->history;
+    if (status == RAG_UNIMPLEMENTED) status = still_there(task, input, &kept, err);
+    rows = kept;
+  }
+  if (status == RAG_OK && rows != NULL && rag_bitmap_count(rows) > 0) {
     segment_build build = {.shared = index->shared,
                            .view = task->view,
-                           .rows = task->rows[which],
-                           .engine = graph ? SEGMENT_ENGINE_GRAPH : SEGMENT_ENGINE_FLAT,
-                           .history = which == 1,
+                           .row_set = rows,
+                           .kind = rag_segment__kind_for(index->shared, rag_bitmap_count(rows)),
+                           .history = history,
                            .path = path,
                            .id = id,
                            .threads = options->threads,
                            .progress = options->progress,
                            .context = options->context};
     status = rag_segment__build(&build, err);
+  }
+  bool none = kept != NULL && rag_bitmap_count(kept) == 0;
+  rag_ref_drop(kept);
+  if (none) {
+    rag_free(path);
+    return RAG_OK;
   }
   if (status == RAG_OK) {
     status = rag_segment__open(index->shared, path, &id, &task->made[task->made_count], err);

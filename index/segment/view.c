@@ -209,18 +209,15 @@ uint32_t rag_index_view_segments(const rag_index_view *view) {
 
 static void describe(const rag_index_segment *s, uint32_t removed, rag_index_segment_info *out) {
   *out = (rag_index_segment_info){.id = s->id,
-                                  .engine = rag_segment__engine_name(s->engine),
+                                  .engine = s->kind->name,
                                   .history = s->history,
                                   .rows = s->rows,
                                   .present = s->rows - removed,
                                   .first = s->ordinals[0],
                                   .last = s->ordinals[s->rows - 1],
                                   .file_bytes = rag_segment__file_bytes(s->file),
-                                  .memory_bytes = s->charged};
-  if (s->graph == NULL) return;
-  bool reached;
-  uint32_t ef = rag_graph_ef(s->graph, 10, (float)s->shared->target_recall, &reached);
-  out->recall = rag_segment__recall(s->graph, 10, ef);
+                                  .memory_bytes = s->charged,
+                                  .recall = s->kind->recall(s)};
 }
 
 void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_segment_info *out) {

@@ -244,6 +244,8 @@ static rag_status search_vectors(run *r, uint32_t depth, rag_index_hit **out, ui
       .exact = search->exact,
       .target_recall = search->target_recall > 0 ? search->target_recall : r->config->config.target_recall,
       .ef = search->ef,
+      .nprobe = search->nprobe,
+      .rerank = search->rerank,
       .deadline_ns = search->deadline_ns,
   };
   RAG_TRY(rag_index_search(r->vectors, &query, *out, out_count, &r->plan->vector, err));

@@ -48,6 +48,7 @@ static model *model_create(const char *engine, rag_metric metric, uint32_t dimen
   assert_non_null(m);
   m->options = (rag_index_options){
       .dimension = dimension, .metric = metric, .engine = engine, .seal_rows = seal, .graph_rows = graph};
+  if (strcmp(engine, "faiss") == 0) m->options.factory = "IVF16,Flat";
   m->dimension = dimension;
   m->random = 11 + dimension + (uint64_t)metric;
   m->data = malloc((size_t)ROWS_MAX * dimension * sizeof *m->data);
@@ -359,6 +360,9 @@ static void test_histories(void **state) {
   run_history("auto", RAG_METRIC_IP, 24, 700, 1000000, 0.98);
   run_history("graph", RAG_METRIC_COSINE, 24, 400, 0, 0.97);
   run_history("auto", RAG_METRIC_L2, 1, 256, 1024, 0.98);
+  run_history("ivf", RAG_METRIC_COSINE, 40, 400, 1000, 0.97);
+  run_history("ivf", RAG_METRIC_L2, 24, 400, 500, 0.97);
+  run_history("faiss", RAG_METRIC_COSINE, 24, 400, 500, 0.97);
 }
 
 // ---------------------------------------------------------------------------------------------- single rules
@@ -391,7 +395,7 @@ static void test_recall_targets(void **state) {
     fill(m, query, random_below(&m->random, CLUSTERS));
     found a = ask(m, query, 10, NULL, false, 0.8), b = ask(m, query, 10, NULL, false, 0.99);
     assert_string_equal(a.plan.engine, "graph");
-    assert_true(a.plan.walked == 1 && a.plan.ef > 0 && a.plan.expected_recall > 0);
+    assert_true(a.plan.walked == 1 && a.plan.setting > 0 && a.plan.expected_recall > 0);
     low += a.recall / 60;
     high += b.recall / 60;
     low_cost += a.plan.candidates;

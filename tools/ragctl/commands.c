@@ -28,7 +28,7 @@
   {"chunking", 0, "METHOD", "structure (headings, paragraphs, sentences), whole or fixed"},                            \
   {"max-tokens", 0, "N", "longest chunk"},                                                                             \
   {"overlap-tokens", 0, "N", "shared by neighbouring chunks"},                                                         \
-  {"engine", 0, "NAME", "index engine: auto, flat, graph"}
+  {"engine", 0, "NAME", "index engine: auto, flat, graph, ivf, faiss"}
 
 const ctl_command ctl_commands[] = {
     {"kb create", "NAME", "create a knowledge base",

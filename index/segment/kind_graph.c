@@ -1,0 +1,126 @@
+// Segments with a graph: index/graph over the int8 plane.
+#include "index/graph/graph_internal.h"
+#include "index/segment/segment_internal.h"
+
+#define SEED UINT64_C(0x7261676467726170)
+
+typedef struct graph_state {
+  rag_graph_codes codes; // borrowed from the file
+  rag_graph *graph;
+} graph_state;
+
+static rag_status graph_build(segment_build *b, rag_error *err) {
+  rag_graph *graph = NULL;
+  rag_slice sections[RAG_GRAPH_SECTIONS];
+  rag_status status = RAG_OK;
+  RAG_TRY(rag_segment__encode(b, err));
+  rag_graph_codes codes = {.base = b->codes,
+                           .stride = rag_codes_int8_bytes(b->shared->dimension),
+                           .factors = b->factors,
+                           .rows = b->rows,
+                           .dimension = b->shared->dimension,
+                           .metric = b->shared->metric};
+  rag_graph_fetch fetch = {rag_segment__build_fetch, b};
+  rag_graph_options options = {.threads = b->threads,
+                               .seed = SEED,
+                               .sample = RAG_MIN(SEGMENT_CALIBRATION_ROWS, b->rows / 10),
+                               .fetch = &fetch,
+                               .progress = b->progress,
+                               .progress_context = b->context};
+  RAG_TRY(rag_graph_build(&codes, &options, &graph, err));
+  RAG_TRY_OUT(rag_segment__write_int8(b, err));
+  rag_graph_sections(graph, sections);
+  for (uint32_t i = 0; i < RAG_GRAPH_SECTIONS; i++)
+    RAG_TRY_OUT(rag_segment__write(b, SEGMENT_GRAPH + i, sections[i].data, sections[i].size, err));
+out:
+  rag_graph_destroy(graph);
+  return status;
+}
+
+static void graph_close(void *state) {
+  graph_state *g = state;
+  rag_graph_destroy(g->graph);
+  rag_free(g);
+}
+
+static rag_status graph_open(rag_index_segment *s, rag_error *err) {
+  rag_slice sections[RAG_GRAPH_SECTIONS];
+  graph_state *g = rag_calloc(1, sizeof *g);
+  if (g == NULL) return rag_fail_no_memory(err, sizeof *g);
+  uint32_t dimension = s->shared->dimension;
+  g->codes = (rag_graph_codes){
+      .stride = rag_codes_int8_bytes(dimension), .rows = s->rows, .dimension = dimension, .metric = s->shared->metric};
+  rag_status status = rag_segment__int8(s, &g->codes.base, &g->codes.factors, err);
+  if (status == RAG_OK && g->codes.base == NULL)
+    status = rag_segment__damaged(s, "it has not the codes that it says", err);
+  rag_segment__sections(s, SEGMENT_GRAPH, RAG_GRAPH_SECTIONS, sections);
+  if (status == RAG_OK) status = rag_graph_open(sections, s->rows, dimension, s->shared->metric, &g->graph, err);
+  if (status == RAG_OK) s->state = g;
+  else graph_close(g);
+  return status;
+}
+
+static float recall_at(const rag_graph *graph, uint32_t k, uint32_t ef) { // of the widest rung not above ef
+  float recall = 0;
+  for (uint32_t i = 0; i < graph->meta.rung_count && graph->meta.rungs[i].ef <= ef; i++) {
+    float measured = k <= 10 ? graph->meta.rungs[i].recall_10 : graph->meta.rungs[i].recall_100;
+    if (measured >= 0) recall = measured;
+  }
+  return recall;
+}
+
+static rag_status graph_search(const rag_index_segment *s, segment_search *search, const uint64_t *words,
+                               uint64_t survivors, rag_error *err) {
+  const graph_state *g = s->state;
+  const rag_index_query *q = search->query;
+  void **scratch = rag_segment__scratch_of(search->scratch, &rag_segment__graph);
+  bool reached;
+  if (*scratch == NULL) RAG_TRY(rag_graph_scratch_create((rag_graph_scratch **)scratch, err));
+  uint32_t ef = q->ef > 0 ? q->ef : rag_graph_ef(g->graph, q->k, (float)rag_segment__target(s, q), &reached);
+  ef = RAG_MIN(RAG_MAX(ef, q->k), RAG_GRAPH_EF_MAX);
+  rag_graph_query query = {
+      .vector = q->vector,
+      .k = q->k,
+      .ef = ef,
+      .filter = survivors < s->rows ? words : NULL,
+      .survivors = survivors,
+      .ordinals = s->ordinals,
+      .fetch = {rag_segment__fetch, (void *)s},
+      .deadline_ns = q->deadline_ns,
+  };
+  rag_graph_stats stats;
+  RAG_TRY(rag_graph_search(g->graph, &g->codes, &query, *scratch, search->top, &stats, err));
+  search->plan->candidates += stats.scored;
+  search->plan->rescored += stats.rescored;
+  if (stats.way == RAG_GRAPH_WALKED) rag_segment__plan_recall(search->plan, (double)recall_at(g->graph, q->k, ef), ef);
+  return RAG_OK;
+}
+
+static rag_status graph_copy(const rag_index_segment *s, segment_writer *writer, const rag_bitmap *erase,
+                             rag_error *err) {
+  RAG_TRY(rag_segment__copy_int8(writer, s, erase, err));
+  for (uint32_t i = 0; i < RAG_GRAPH_SECTIONS; i++)
+    RAG_TRY(rag_segment__copy_section(writer, s, SEGMENT_GRAPH + i, err));
+  return RAG_OK;
+}
+
+static float graph_recall(const rag_index_segment *s) {
+  const graph_state *g = s->state;
+  bool reached;
+  return recall_at(g->graph, 10, rag_graph_ef(g->graph, 10, (float)s->shared->target_recall, &reached));
+}
+
+static void graph_scratch_destroy(void *scratch) {
+  rag_graph_scratch_destroy(scratch);
+}
+
+const segment_kind rag_segment__graph = {
+    .name = "graph",
+    .build = graph_build,
+    .open = graph_open,
+    .close = graph_close,
+    .search = graph_search,
+    .copy_without = graph_copy,
+    .recall = graph_recall,
+    .scratch_destroy = graph_scratch_destroy,
+};

@@ -253,12 +253,10 @@ static inline bool rag_graph__visit(rag_graph__walker *w, uint32_t node) {
   *word |= bit;
   return true;
 }
-// Asks for what scoring a row will read: every line of its codes, and its factors. By asking for the first line alone, and
-// leaving the others to the hardware, a search of 110,000 rows of 384 took 81 us in place of 70 (benchmarks/graph).
-#define RAG_GRAPH__PREFETCH_BYTES 512u // of a long row; from there on the hardware has seen the stream
+// Asks for what scoring a row will read: the first line of its codes, behind which the hardware goes on by itself, and its
+// factors. (Asking for every line: faster in one way of writing it, slower in five pairs of runs of six in another; benchmarks/graph.)
 static inline void rag_graph__prefetch(const rag_graph_codes *codes, uint32_t row) {
-  const uint8_t *code = codes->base + row * codes->stride;
-  for (size_t at = 0; at < codes->stride && at < RAG_GRAPH__PREFETCH_BYTES; at += 64) __builtin_prefetch(code + at);
+  __builtin_prefetch(codes->base + row * codes->stride);
   __builtin_prefetch(&codes->factors[row]);
 }
 // Scores nodes[0..count) into scores, without the pool.

@@ -70,7 +70,7 @@ typedef struct rag_index_options {
   uint32_t graph_rows;       // rows of a segment from which on it has a graph; 0: RAG_INDEX_GRAPH_ROWS
 } rag_index_options;
 #define RAG_INDEX_TARGET_RECALL 0.98
-#define RAG_INDEX_SEAL_ROWS 8192u
+#define RAG_INDEX_SEAL_ROWS 4096u
 #define RAG_INDEX_GRAPH_ROWS 20000u
 
 bool rag_index_engine_known(const char *engine);
@@ -136,7 +136,7 @@ uint64_t rag_index_memory_bytes(const rag_index *index);
 // written to a file, checksummed, with what an engine derives from it, and mapped from there. Segments of like size are
 // merged; rows that no head has any more go to history segments, so that searches of heads do not pass them.
 //
-//   rag_index_task_next     what is to be done next, if anything (any thread)
+//   rag_index_task_seal, _merge  what is to be done next, if anything (any thread)
 //   rag_index_task_run      does it: writes and verifies files (minutes at worst, no lock; one thread for each task)
 //   (the caller makes the names of the new files durable, and forgets the old ones)
 //   rag_index_task_install  publishes them (a writer, as append is)
@@ -176,10 +176,13 @@ typedef struct rag_index_task {
   uint32_t made_count;
   const char *why;          // static
 } rag_index_task;
-// live: ordinals of every head's version; NULL: all. Rows of the tail from `end` on stay there: those that may not be
-// durable yet, whose numbers would be used again. *out: RAG_OK and NULL when there is nothing to do.
-RAG_NODISCARD rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, uint32_t end,
-                                             rag_index_task **out, rag_error *err);
+// Sealing the tail takes a moment, merging segments may take long: one of each may be under way at once, and no more.
+// *out: RAG_OK and NULL when there is nothing to do.
+// Rows of the tail from `end` on stay there: those that may not be durable yet, whose numbers would be used again.
+RAG_NODISCARD rag_status rag_index_task_seal(rag_index *index, uint32_t end, rag_index_task **out, rag_error *err);
+// live: ordinals of every head's version; NULL: all.
+RAG_NODISCARD rag_status rag_index_task_merge(rag_index *index, const rag_bitmap *live, rag_index_task **out,
+                                              rag_error *err);
 // Everything into one segment for heads and one for history.
 RAG_NODISCARD rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, uint32_t end,
                                                 rag_index_task **out, rag_error *err);

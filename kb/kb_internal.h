@@ -364,7 +364,9 @@ struct rag_kb {
   uint32_t load_next;        // guarded by: load_lock: rows below are in the index
   uint32_t words_next;       // guarded by: load_lock: rows below are in the lexical index
   uint32_t revisions_next;   // guarded by: load_lock: revisions below are in the tables and field indexes
-  pthread_mutex_t segments_lock; // one task on the index's files at a time; before index_lock (segments.c)
+  pthread_mutex_t segments_lock;   // before index_lock (segments.c)
+  pthread_cond_t segments_changed; // of segments_lock: a task has ended
+  unsigned segments_slots;         // guarded by: segments_lock: tasks under way
   bool segments_behind;          // guarded by: segments_lock: files and memory differ until the next start
   _Atomic bool segments_job;     // atomic: one index job of a kb is under way
   _Atomic uint64_t segments_later_ns; // atomic: after a failed one, the time before which none is submitted

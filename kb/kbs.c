@@ -138,6 +138,7 @@ static void kb_destroy(rag_ref *ref) {
   pthread_mutex_destroy(&kb->words_lock);
   pthread_mutex_destroy(&kb->load_lock);
   pthread_mutex_destroy(&kb->segments_lock);
+  pthread_cond_destroy(&kb->segments_changed);
   rag_bitmap_edit_destroy(kb->chunks_seen);
   rag_ref_drop(kb->chunks_exist);
   rag_free(kb);
@@ -178,6 +179,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   pthread_mutex_init(&kb->words_lock, NULL);
   pthread_mutex_init(&kb->load_lock, NULL);
   pthread_mutex_init(&kb->segments_lock, NULL);
+  pthread_cond_init(&kb->segments_changed, NULL);
   kb->kbs = kbs;
   kb->store = kbs->store;
   kb->id = record->id;

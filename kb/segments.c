@@ -10,10 +10,11 @@
 // it (a commit that filled the tail, a load, a gc); of a kb one is under way at most. The building itself is another
 // thread's, at the lowest priority, so that searches keep their cores.
 //
-// Erasing (purge) waits for no building: it interrupts it, and the job starts that one again.
+// One sealing and one merge may be under way at once, so that the tail stays short while a large graph is built. Erasing
+// (purge) and they exclude each other: it interrupts them, and the job begins them again.
 //
-// Locks: kb->segments_lock is held over a task from choosing to publishing, and guards the files. It is taken before
-// kb->index_lock.
+// Locks: kb->segments_lock guards which tasks are under way; it is held while one is chosen, and over an erasure. It is
+// taken before kb->index_lock.
 #include "kb/segments_internal.h"
 
 #include <dirent.h>
@@ -32,9 +33,7 @@
 #define RETRY_NS UINT64_C(30000000000) // after a failed job: a full disk is not helped by the next attempt
 #define LOOKS_MAX 250u // at a tail whose rows are not durable yet: 5 s
 
-static void pause_a_little(void) {
-  nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
-}
+enum { SLOT_SEAL = 1, SLOT_MERGE = 2 }; // tasks under way: of each one at most
 
 // ---------------------------------------------------------------------------------------------- files and rows
 
@@ -232,14 +231,14 @@ void rag_kbs__segments_sweep(rag_kbs *kbs) {
 
 typedef struct building {
   rag_kb *kb;
-  rag_index_task *task;
+  rag_index_task *task; // owned
   const char *dir;
-  rag_status status;
+  unsigned slots;
+  pthread_t thread;
+  rag_status status; // of the run
   rag_error err;
-  _Atomic bool stop; // atomic: a flag that is polled
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
-  bool ended; // guarded by: lock
+  _Atomic bool stop;  // atomic: a flag that is polled
+  _Atomic bool ended; // atomic: release by the builder, acquire by the job
 } building;
 
 static bool go_on(void *context, uint64_t done, uint64_t total) {
@@ -251,43 +250,39 @@ static bool go_on(void *context, uint64_t done, uint64_t total) {
          atomic_load_explicit(&b->kb->segments_interrupted, memory_order_relaxed) == 0;
 }
 
+// In a thread of its own, as a thread that has made itself nicer cannot take it back.
 static void *build(void *context) {
   building *b = context;
+  rag_kb *kb = b->kb;
   rag_index_build_options options = {
       .threads = RAG_MAX(rag_os_cpu_count() / 2, 1u), .progress = go_on, .context = b};
   (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BUILDING_NICE); // threads that it starts inherit it
-  b->status = rag_index_task_run(b->kb->index, b->task, b->dir, &options, &b->err);
-  pthread_mutex_lock(&b->lock);
-  b->ended = true;
-  pthread_cond_signal(&b->changed);
-  pthread_mutex_unlock(&b->lock);
+  b->status = rag_index_task_run(kb->index, b->task, b->dir, &options, &b->err);
+  pthread_mutex_lock(&kb->segments_lock);
+  atomic_store_explicit(&b->ended, true, memory_order_release);
+  pthread_cond_broadcast(&kb->segments_changed);
+  pthread_mutex_unlock(&kb->segments_lock);
   return NULL;
 }
 
-// In a thread of its own, as a thread that has made itself nicer cannot take it back. job: NULL for a caller that waits.
-static rag_status build_apart(rag_kb *kb, rag_index_task *task, const char *dir, rag_job *job, rag_error *err) {
-  building b = {.kb = kb, .task = task, .dir = dir};
-  pthread_t thread;
-  pthread_mutex_init(&b.lock, NULL);
-  pthread_cond_init(&b.changed, NULL);
-  int error = pthread_create(&thread, NULL, build, &b);
-  pthread_mutex_lock(&b.lock);
-  while (error == 0 && !b.ended) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += POLL_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    (void)pthread_cond_timedwait(&b.changed, &b.lock, &until);
-    if (job != NULL && rag_job_should_stop(job)) atomic_store_explicit(&b.stop, true, memory_order_relaxed);
-  }
-  pthread_mutex_unlock(&b.lock);
-  if (error == 0) pthread_join(thread, NULL);
-  pthread_cond_destroy(&b.changed);
-  pthread_mutex_destroy(&b.lock);
-  if (error != 0) return rag_os_fail(err, "pthread_create", "index", error);
-  if (b.status != RAG_OK && err != NULL) *err = b.err;
-  return b.status;
+static void release(rag_kb *kb, unsigned slots) {
+  pthread_mutex_lock(&kb->segments_lock);
+  kb->segments_slots &= ~slots;
+  pthread_cond_broadcast(&kb->segments_changed);
+  pthread_mutex_unlock(&kb->segments_lock);
+}
+
+// Something has changed, or POLL_MS have passed.
+static void wait_a_little(rag_kb *kb, const building *b) {
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += POLL_MS * 1000000L;
+  until.tv_sec += until.tv_nsec / 1000000000L;
+  until.tv_nsec %= 1000000000L;
+  pthread_mutex_lock(&kb->segments_lock);
+  if (b == NULL || !atomic_load_explicit(&b->ended, memory_order_acquire))
+    (void)pthread_cond_timedwait(&kb->segments_changed, &kb->segments_lock, &until);
+  pthread_mutex_unlock(&kb->segments_lock);
 }
 
 // ---------------------------------------------------------------------------------------------- tasks
@@ -337,27 +332,52 @@ static rag_status take_in(rag_kb *kb, const rag_index_task *task, const char *di
   return status;
 }
 
-// One task, if there is one. *out_done: there was none.
-static rag_status step(rag_kb *kb, bool compact, rag_job *job, const char *dir, bool *out_done, rag_error *err) {
+static rag_status choose(rag_kb *kb, unsigned slots, rag_index_task **out, rag_error *err) {
   rag_bitmap *live = NULL;
-  rag_index_task *task = NULL;
-  rag_status status = RAG_OK;
   uint32_t end = 0;
-  *out_done = true;
+  RAG_TRY(alive(kb, &live, &end, err));
+  rag_status status = slots == SLOT_SEAL    ? rag_index_task_seal(kb->index, end, out, err)
+                      : slots == SLOT_MERGE ? rag_index_task_merge(kb->index, live, out, err)
+                                            : rag_index_task_compact(kb->index, live, end, out, err);
+  rag_ref_drop(live);
+  return status;
+}
+
+typedef enum begun { NOTHING, BUSY, BEGUN } begun;
+
+// Begins a task for these slots, if there is one, and they are free.
+static rag_status begin(rag_kb *kb, unsigned slots, const char *dir, building *b, begun *out, rag_error *err) {
+  rag_status status = RAG_OK;
+  *out = NOTHING;
+  *b = (building){.kb = kb, .dir = dir, .slots = slots};
   pthread_mutex_lock(&kb->segments_lock);
   if (kb->segments_behind) goto out;
-  RAG_TRY_OUT(alive(kb, &live, &end, err));
-  RAG_TRY_OUT(compact ? rag_index_task_compact(kb->index, live, end, &task, err)
-                      : rag_index_task_next(kb->index, live, end, &task, err));
-  if (task == NULL) goto out;
+  if ((kb->segments_slots & slots) != 0 ||
+      atomic_load_explicit(&kb->segments_interrupted, memory_order_relaxed) > 0) {
+    *out = BUSY;
+    goto out;
+  }
+  RAG_TRY_OUT(choose(kb, slots, &b->task, err));
+  if (b->task == NULL) goto out;
   RAG_TRY_OUT(rag_os_make_dirs(dir, err));
-  RAG_TRY_OUT(build_apart(kb, task, dir, job, err));
-  RAG_TRY_OUT(take_in(kb, task, dir, err));
-  *out_done = false;
+  int error = pthread_create(&b->thread, NULL, build, b);
+  if (error != 0) RAG_TRY_OUT(rag_os_fail(err, "pthread_create", "index", error));
+  kb->segments_slots |= slots;
+  *out = BEGUN;
 out:
   pthread_mutex_unlock(&kb->segments_lock);
-  rag_index_task_destroy(task);
-  rag_ref_drop(live);
+  if (*out != BEGUN) rag_index_task_destroy(b->task);
+  return status;
+}
+
+// Waits for a task that was begun, and takes in what it made. RAG_CANCELLED: it was stopped.
+static rag_status conclude(building *b, rag_error *err) {
+  pthread_join(b->thread, NULL);
+  rag_status status = b->status;
+  if (status == RAG_OK) status = take_in(b->kb, b->task, b->dir, err);
+  else if (err != NULL) *err = b->err;
+  rag_index_task_destroy(b->task);
+  release(b->kb, b->slots);
   return status;
 }
 
@@ -368,6 +388,7 @@ rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_erro
   RAG_TRY(rag_kb__load(kb, err)); // files that were not opened have rows, too
   atomic_fetch_add(&kb->segments_interrupted, 1);
   pthread_mutex_lock(&kb->segments_lock);
+  while (kb->segments_slots != 0) pthread_cond_wait(&kb->segments_changed, &kb->segments_lock);
   atomic_fetch_sub(&kb->segments_interrupted, 1);
   RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
   RAG_TRY_OUT(rag_index_task_erase(kb->index, chunks, &task, err));
@@ -419,46 +440,116 @@ rag_status rag_kb_index_compact(rag_kb *kb, uint64_t *out_job, rag_error *err) {
   return submit(kb, true, out_job, err);
 }
 
-rag_status rag_kb__segments_run(void *ctx, rag_job *job, rag_error *err) {
-  rag_kbs *kbs = ctx;
-  rag_reader r = rag_reader_of(rag_job_params(job));
-  uint32_t id = rag_read_u32le(&r), mode = rag_read_u32le(&r);
-  if (r.bad) return rag_fail(err, RAG_DATA_LOSS, "the job's parameters cannot be decoded");
-  rag_kb *kb = rag_kbs__find(kbs, id);
-  if (kb == NULL) return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", rag_job_subject(job));
-  bool compact = mode == PARAMS_COMPACT, mine = !compact, done = false;
-  char *dir = NULL;
-  uint64_t tasks = 0;
-  uint32_t looks = 0;
-  rag_status status = folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err);
-  if (mine) atomic_store(&kb->segments_job, true); // also of a job that an earlier process has left
-  if (status == RAG_OK) status = rag_kb__load(kb, err);
-  while (status == RAG_OK && !done) {
-    status = step(kb, compact, job, dir, &done, err);
-    bool interrupted = status == RAG_CANCELLED && !rag_job_should_stop(job) &&
-                       !atomic_load_explicit(&kb->deleted, memory_order_relaxed);
-    if (interrupted) { // by an erasure, which waits for the lock
-      status = RAG_OK;
-      pause_a_little();
+typedef struct run {
+  rag_kb *kb;
+  rag_job *job;
+  char *dir;
+  uint64_t tasks; // done
+  uint32_t looks;
+} run;
+
+static rag_status conclude_one(run *r, building *b, rag_error *err) {
+  rag_status status = conclude(b, err);
+  if (status == RAG_OK) return rag_job_checkpoint(r->job, rag_slice_of("", 0), ++r->tasks, 0, "tasks", err);
+  bool asked = rag_job_should_stop(r->job) || atomic_load_explicit(&r->kb->deleted, memory_order_relaxed);
+  if (status == RAG_CANCELLED && !asked) return RAG_OK; // by an erasure: the same task comes again
+  return status;
+}
+
+// A sealing, whole. *out: BUSY also where somebody else is at it.
+static rag_status seal_one(run *r, begun *out, rag_error *err) {
+  building b;
+  RAG_TRY(begin(r->kb, SLOT_SEAL, r->dir, &b, out, err));
+  if (*out != BEGUN) return RAG_OK;
+  while (!atomic_load_explicit(&b.ended, memory_order_acquire)) {
+    if (rag_job_should_stop(r->job)) atomic_store_explicit(&b.stop, true, memory_order_relaxed);
+    wait_a_little(r->kb, &b);
+  }
+  return conclude_one(r, &b, err);
+}
+
+// Seals and merges until there is nothing to do. A merge goes on while the tail is sealed again and again.
+static rag_status keep_house(run *r, rag_error *err) {
+  building merge;
+  begun merging = NOTHING, sealing;
+  rag_status status = RAG_OK;
+  for (;;) {
+    RAG_TRY_OUT(seal_one(r, &sealing, err));
+    if (merging == BEGUN && atomic_load_explicit(&merge.ended, memory_order_acquire)) {
+      merging = NOTHING;
+      RAG_TRY_OUT(conclude_one(r, &merge, err));
       continue;
     }
-    if (status == RAG_CANCELLED) status = rag_job_checkpoint(job, rag_slice_of("", 0), tasks, 0, "tasks", err);
-    if (status == RAG_OK && !done) status = rag_job_checkpoint(job, rag_slice_of("", 0), ++tasks, 0, "tasks", err);
-    if (status == RAG_OK && compact) break;
-    // What came between the last look and the flag would be nobody's.
-    if (status == RAG_OK && done && mine) {
-      atomic_store(&kb->segments_job, false);
-      if (rag_index_wants_task(kb->index) && looks++ < LOOKS_MAX && !atomic_exchange(&kb->segments_job, true)) {
-        done = false;
-        pause_a_little();
-      }
+    if (merging != BEGUN) RAG_TRY_OUT(begin(r->kb, SLOT_MERGE, r->dir, &merge, &merging, err));
+    if (sealing == BEGUN) continue;
+    if (sealing == NOTHING && merging == NOTHING) break;
+    // Where somebody else merges, it is theirs to go on after.
+    if (sealing == NOTHING && merging == BUSY && atomic_load(&r->kb->segments_interrupted) == 0) break;
+    if (rag_job_should_stop(r->job)) {
+      if (merging == BEGUN) atomic_store_explicit(&merge.stop, true, memory_order_relaxed);
+      else RAG_TRY_OUT(rag_job_checkpoint(r->job, rag_slice_of("", 0), r->tasks, 0, "tasks", err));
     }
+    wait_a_little(r->kb, merging == BEGUN ? &merge : NULL);
   }
-  if (status != RAG_OK && status != RAG_ABORTED && status != RAG_CANCELLED)
-    atomic_store_explicit(&kb->segments_later_ns, rag_clock_monotonic_ns() + RETRY_NS, memory_order_relaxed);
-  if (mine && !(status == RAG_OK && done)) atomic_store(&kb->segments_job, false);
-  rag_free(dir);
-  rag_ref_drop(kb);
+out:
+  if (merging == BEGUN) {
+    rag_error ignored = {0};
+    atomic_store_explicit(&merge.stop, true, memory_order_relaxed);
+    rag_status stopped = conclude(&merge, &ignored);
+    RAG_UNUSED(stopped);
+  }
+  return status;
+}
+
+static rag_status make_compact(run *r, rag_error *err) {
+  building b;
+  begun begun_it = BUSY;
+  while (begun_it == BUSY) {
+    if (rag_job_should_stop(r->job)) return rag_job_checkpoint(r->job, rag_slice_of("", 0), 0, 0, "tasks", err);
+    RAG_TRY(begin(r->kb, SLOT_SEAL | SLOT_MERGE, r->dir, &b, &begun_it, err));
+    if (begun_it == BUSY) wait_a_little(r->kb, NULL);
+  }
+  if (begun_it == NOTHING) return RAG_OK;
+  while (!atomic_load_explicit(&b.ended, memory_order_acquire)) {
+    if (rag_job_should_stop(r->job)) atomic_store_explicit(&b.stop, true, memory_order_relaxed);
+    wait_a_little(r->kb, &b);
+  }
+  uint64_t before = r->tasks;
+  RAG_TRY(conclude_one(r, &b, err));
+  return r->tasks > before ? RAG_OK : make_compact(r, err); // interrupted
+}
+
+// Until nothing has come between the last look and the clearing of the flag, which would be nobody's.
+static rag_status keep_house_alone(run *r, rag_error *err) {
+  rag_kb *kb = r->kb;
+  atomic_store(&kb->segments_job, true); // also of a job that an earlier process has left
+  for (;;) {
+    rag_status status = keep_house(r, err);
+    atomic_store(&kb->segments_job, false);
+    if (status != RAG_OK) {
+      if (status != RAG_ABORTED && status != RAG_CANCELLED)
+        atomic_store_explicit(&kb->segments_later_ns, rag_clock_monotonic_ns() + RETRY_NS, memory_order_relaxed);
+      return status;
+    }
+    if (!rag_index_wants_task(kb->index) || r->looks++ >= LOOKS_MAX || atomic_exchange(&kb->segments_job, true))
+      return RAG_OK;
+    wait_a_little(kb, NULL); // rows that are not durable yet
+  }
+}
+
+rag_status rag_kb__segments_run(void *ctx, rag_job *job, rag_error *err) {
+  rag_kbs *kbs = ctx;
+  rag_reader params = rag_reader_of(rag_job_params(job));
+  uint32_t id = rag_read_u32le(&params), mode = rag_read_u32le(&params);
+  if (params.bad) return rag_fail(err, RAG_DATA_LOSS, "the job's parameters cannot be decoded");
+  run r = {.kb = rag_kbs__find(kbs, id), .job = job};
+  if (r.kb == NULL) return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", rag_job_subject(job));
+  rag_status status = folder_of(rag_store_dir(r.kb->store), r.kb->id, &r.kb->space, &r.dir, err);
+  if (status == RAG_OK) status = rag_kb__load(r.kb, err);
+  if (status == RAG_OK) status = mode == PARAMS_COMPACT ? make_compact(&r, err) : keep_house_alone(&r, err);
+  else if (mode != PARAMS_COMPACT) atomic_store(&r.kb->segments_job, false);
+  rag_free(r.dir);
+  rag_ref_drop(r.kb);
   return status;
 }
 

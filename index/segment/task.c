@@ -5,12 +5,15 @@
 //     scanned.
 //  2. A segment of which a quarter is dead is made anew: what no head has any more goes to a history segment, what was
 //     removed goes nowhere. (A history segment, when a quarter was removed.)
-//  3. Segments of one kind, in the order of size, from one of them up: as long as the next is not larger than half as
+//  3. Of heads' segments the largest takes in all others when they have a third of its rows: searches then look into one
+//     graph and a little beside it, and in the long run each row is merged some four times.
+//  4. Segments of one kind, in the order of size, from one of them up: as long as the next is not larger than half as
 //     much again as those before it together, it joins them; four and more of them are merged, and whatever is smaller.
 //     So a row is merged about once for every fourfold growth of the index, and there are a few segments of each size.
 //
-// Threads: next, run: any, on pinned views; install: the one writer's, as append is. Two tasks that share an input must
-// not run at the same time: the second one's install is RAG_ABORTED.
+// Threads: seal, merge, run: any, on pinned views; install: the one writer's, as append is. Two tasks that share an input
+// must not run at the same time: the second one's install is RAG_ABORTED. A sealing has no inputs, so it may run beside a
+// merge.
 #include "index/segment/view_internal.h"
 
 #include <errno.h>
@@ -19,6 +22,7 @@
 
 #define DEAD_PART 4u     // one in so many
 #define MERGE_COUNT 4u
+#define BESIDE 3u        // segments with one row for so many of the largest join it
 #define SEGMENTS_MAX 4096u // considered at once
 
 typedef struct piece {
@@ -152,6 +156,14 @@ static rag_status next_of(rag_index_view *head, const rag_bitmap *live, bool his
     }
     goto out;
   }
+  if (!history && count > 1) {
+    uint64_t beside = 0;
+    for (uint32_t i = 0; i + 1 < count; i++) beside += pieces[i].present;
+    if (beside >= ((const segmented_view *)head)->head.shared->graph_rows && beside * BESIDE >= pieces[count - 1].present) {
+      status = make_task(head, pieces, count, 0, live, "much lies beside the largest", out, err);
+      goto out;
+    }
+  }
   // From each piece up, until enough of a size are found; those smaller than they are come along.
   uint32_t group = 0, first = 0;
   for (; first + MERGE_COUNT <= count; first++) {
@@ -172,19 +184,26 @@ out:
   return status;
 }
 
-rag_status rag_index_task_next(rag_index *index, const rag_bitmap *live, uint32_t end, rag_index_task **out,
-                               rag_error *err) {
+rag_status rag_index_task_seal(rag_index *index, uint32_t end, rag_index_task **out, rag_error *err) {
   rag_status status = RAG_OK;
   *out = NULL;
   if (index->engine != &rag_index__segmented) return RAG_OK;
   rag_index_view *view = rag_index_pin(index);
   if (rag_index_view_tail_rows(view) >= index->shared->seal_rows)
     status = make_task(view, NULL, 0, end, NULL, "the tail is long", out, err);
+  rag_ref_drop(view);
   if (status == RAG_OK && *out != NULL && (*out)->rows[0] == NULL) { // all of it from `end` on
     rag_index_task_destroy(*out);
     *out = NULL;
   }
-  if (status == RAG_OK && *out == NULL) status = next_of(view, live, false, out, err);
+  return status;
+}
+
+rag_status rag_index_task_merge(rag_index *index, const rag_bitmap *live, rag_index_task **out, rag_error *err) {
+  *out = NULL;
+  if (index->engine != &rag_index__segmented) return RAG_OK;
+  rag_index_view *view = rag_index_pin(index);
+  rag_status status = next_of(view, live, false, out, err);
   if (status == RAG_OK && *out == NULL) status = next_of(view, live, true, out, err);
   rag_ref_drop(view);
   return status;

@@ -246,7 +246,8 @@ static bool do_one(model *m, bool compact) {
   rag_index_task *task = NULL;
   rag_index_build_options options = {.threads = 1};
   if (compact) OK(rag_index_task_compact(m->index, live, UINT32_MAX, &task, &err));
-  else OK(rag_index_task_next(m->index, live, UINT32_MAX, &task, &err));
+  else OK(rag_index_task_seal(m->index, UINT32_MAX, &task, &err));
+  if (!compact && task == NULL) OK(rag_index_task_merge(m->index, live, &task, &err));
   rag_ref_drop(live);
   if (task == NULL) return false;
   OK(rag_index_task_run(m->index, task, m->dir, &options, &err));
@@ -481,7 +482,7 @@ static void test_stop_and_abort(void **state) {
   append(m, 1500);
   rag_index_task *first = NULL, *second = NULL;
   rag_index_build_options options = {.threads = 1, .progress = stop_at_once};
-  OK(rag_index_task_next(m->index, NULL, UINT32_MAX, &first, &err));
+  OK(rag_index_task_seal(m->index, UINT32_MAX, &first, &err));
   assert_non_null(first);
   assert_true(rag_index_wants_task(m->index));
   assert_int_equal(rag_index_task_run(m->index, first, m->dir, &options, &err), RAG_CANCELLED);
@@ -523,7 +524,7 @@ static void test_no_memory(void **state) {
     rag_index_task *task = NULL;
     rag_index_build_options options = {.threads = 1};
     rag_alloc_fail_after(tried + 1);
-    rag_status status = rag_index_task_next(m->index, NULL, UINT32_MAX, &task, &err);
+    rag_status status = rag_index_task_seal(m->index, UINT32_MAX, &task, &err);
     if (status == RAG_OK) status = rag_index_task_run(m->index, task, m->dir, &options, &err);
     if (status == RAG_OK) status = rag_index_task_install(m->index, task, &err);
     rag_alloc_fail_after(0);

@@ -70,7 +70,7 @@ typedef struct rag_index_options {
   uint32_t graph_rows;       // rows of a segment from which on it has a graph; 0: RAG_INDEX_GRAPH_ROWS
 } rag_index_options;
 #define RAG_INDEX_TARGET_RECALL 0.98
-#define RAG_INDEX_SEAL_ROWS 4096u
+#define RAG_INDEX_SEAL_ROWS 2048u
 #define RAG_INDEX_GRAPH_ROWS 20000u
 
 bool rag_index_engine_known(const char *engine);
@@ -186,7 +186,7 @@ RAG_NODISCARD rag_status rag_index_task_merge(rag_index *index, const rag_bitmap
 // Everything into one segment for heads and one for history.
 RAG_NODISCARD rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, uint32_t end,
                                                 rag_index_task **out, rag_error *err);
-// Segments that hold one of these rows; NULL: none does.
+// Segments that hold anything of these rows, or of rows that were removed before; NULL: none does.
 RAG_NODISCARD rag_status rag_index_task_erase(rag_index *index, const rag_bitmap *erase, rag_index_task **out,
                                               rag_error *err);
 bool rag_index_wants_task(const rag_index *index); // cheap: the tail has enough rows to be sealed

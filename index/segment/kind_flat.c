@@ -1,10 +1,10 @@
 // Segments without a structure: 1-bit codes, all of them looked at. For few rows, where building anything would cost more
 // than it saves.
 //
-// Every survivor's score is estimated; the best by estimate are scored exactly; then whoever may still be better than the
-// k-th of those, by the error of its own estimate, is scored too. So how many rows are scored exactly follows from how
-// well codes tell these rows apart, and no constant is to be chosen. What the recall is follows from the certainty with
-// which the error holds.
+// Every survivor's score is estimated. Where larger segments, which are searched first, have not filled the list of hits,
+// the best by estimate are scored exactly; then whoever may still be better than the k-th hit, by the error of its own
+// estimate, is scored. So how many rows are scored exactly follows from how well codes tell these rows apart, and no
+// constant is to be chosen. What the recall is follows from the certainty with which the error holds.
 //
 // state: the codes, u8[rows][rag_codes_bits_bytes]; borrowed.
 #include "index/segment/segment_internal.h"
@@ -60,7 +60,7 @@ static rag_status scratch_of(const rag_index_segment *s, segment_scratch *all, u
     *of_kind = made;
   }
   flat_scratch *scratch = *of_kind;
-  RAG_TRY(reserve((void **)&scratch->estimates, &scratch->estimate_room, 2 * (s->rows + 64), sizeof(float), err));
+  RAG_TRY(reserve((void **)&scratch->estimates, &scratch->estimate_room, s->rows + 64, 2 * sizeof(float), err));
   RAG_TRY(reserve((void **)&scratch->pool, &scratch->pool_room, pool_rows, sizeof *scratch->pool, err));
   *out = scratch;
   return RAG_OK;
@@ -111,17 +111,18 @@ static rag_status flat_search(const rag_index_segment *s, segment_search *search
   estimate(s, &query, words, scores, errors);
   search->plan->candidates += survivors;
 
-  rag_index_topk best;
-  rag_index__topk_init(&best, scratch->pool, pool_rows, -FLT_MAX);
-  for (uint32_t w = 0; w < all; w++)
+  segment_scan scan;
+  rag_segment__scan_init(&scan, s, search);
+  bool full = search->top->count == search->top->capacity;
+  rag_index_topk best = {0};
+  if (!full) rag_index__topk_init(&best, scratch->pool, pool_rows, -FLT_MAX);
+  for (uint32_t w = 0; !full && w < all; w++)
     for (uint64_t word = words[w]; word != 0; word &= word - 1) {
       uint32_t row = w * 64 + (uint32_t)__builtin_ctzll(word);
       rag_index__topk_offer(&best, row, RAG_MAX(scores[row], -FLT_MAX));
     }
-  rag_index__topk_finish(&best);
+  if (!full) rag_index__topk_finish(&best);
   RAG_TRY(rag_index__check_deadline(q, err));
-  segment_scan scan;
-  rag_segment__scan_init(&scan, s, search);
   for (uint32_t i = 0; i < best.count; i++) {
     uint32_t row = scratch->pool[i].ordinal;
     errors[row] = -INFINITY; // done

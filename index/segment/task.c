@@ -1,7 +1,8 @@
 // What is to be sealed and merged, the doing of it, and its publication.
 //
 // The rule. In order:
-//  1. A tail of seal_rows is sealed, whole. A graph is worth building from graph_rows on; below it 1-bit codes are
+//  1. A tail of seal_rows is sealed, whole; or one that has half of the memory which segments leave to it, as appends
+//     would soon be refused. A graph is worth building from graph_rows on; below it 1-bit codes are
 //     scanned.
 //  2. A segment of which a quarter is dead is made anew: what no head has any more goes to a history segment, what was
 //     removed goes nowhere. (A history segment, when a quarter was removed.)
@@ -24,6 +25,7 @@
 #define MERGE_COUNT 4u
 #define BESIDE 3u        // segments with one row for so many of the largest join it
 #define SEGMENTS_MAX 4096u // considered at once
+#define TAIL_MIN 64u       // rows: fewer are not sealed for want of memory, however little there is
 
 typedef struct piece {
   uint32_t at; // in the view
@@ -42,10 +44,20 @@ void rag_index_task_destroy(rag_index_task *task) {
   rag_free(task);
 }
 
+static bool tail_is_long(const rag_index *index, const rag_index_view *view) {
+  const rag_index_shared *shared = index->shared;
+  uint64_t rows = rag_index_view_tail_rows(view), used = rag_index_memory_bytes(index);
+  uint64_t tail = RAG_MIN(rows * shared->dimension * sizeof(float), used);
+  if (rows >= shared->seal_rows) return true;
+  if (shared->bytes_max == 0 || rows < TAIL_MIN) return false;
+  uint64_t left = shared->bytes_max > used - tail ? shared->bytes_max - (used - tail) : 0;
+  return tail >= left / 2;
+}
+
 bool rag_index_wants_task(const rag_index *index) {
   if (index->engine != &rag_index__segmented) return false;
   rag_index_view *view = rag_index_pin((rag_index *)index);
-  bool wants = rag_index_view_tail_rows(view) >= index->shared->seal_rows;
+  bool wants = tail_is_long(index, view);
   rag_ref_drop(view);
   return wants;
 }
@@ -189,7 +201,7 @@ rag_status rag_index_task_seal(rag_index *index, uint32_t end, rag_index_task **
   *out = NULL;
   if (index->engine != &rag_index__segmented) return RAG_OK;
   rag_index_view *view = rag_index_pin(index);
-  if (rag_index_view_tail_rows(view) >= index->shared->seal_rows)
+  if (tail_is_long(index, view))
     status = make_task(view, NULL, 0, end, NULL, "the tail is long", out, err);
   rag_ref_drop(view);
   if (status == RAG_OK && *out != NULL && (*out)->rows[0] == NULL) { // all of it from `end` on
@@ -238,22 +250,48 @@ out:
   return status;
 }
 
+// Whether the file still has anything of these rows. What was erased before are zeros, and is not copied again.
+static bool knows_any(const rag_index_segment *segment, const rag_bitmap *rows) {
+  for (uint32_t i = 0; i < segment->rows; i++) {
+    if (!rag_bitmap_has(rows, segment->ordinals[i])) continue;
+    const float *row = segment->vectors + (size_t)i * segment->shared->dimension;
+    for (uint32_t d = 0; d < segment->shared->dimension; d++)
+      if (row[d] != 0) return true;
+  }
+  return false;
+}
+
 rag_status rag_index_task_erase(rag_index *index, const rag_bitmap *erase, rag_index_task **out, rag_error *err) {
   *out = NULL;
   if (index->engine != &rag_index__segmented) return RAG_OK;
   rag_index_view *head = rag_index_pin(index);
   const segmented_view *view = (const segmented_view *)head;
   rag_index_task *task = NULL;
-  rag_status status = task_create(head, view->segment_count, &task, err);
-  if (status == RAG_OK) {
-    task->why = "rows to be erased";
-    task->erase = rag_ref_take((rag_bitmap *)erase);
-    for (uint32_t i = 0; i < view->segment_count; i++)
-      if (rag_bitmap_and_count(view->segments[i].segment->set, erase) > 0)
-        task->inputs[task->input_count++] = view->segments[i].segment->id;
-    if (task->input_count > 0) *out = task;
-    else rag_index_task_destroy(task);
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(erase);
+  rag_status status = edit != NULL ? task_create(head, view->segment_count, &task, err) : rag_fail_no_memory(err, 0);
+  if (status != RAG_OK) goto out;
+  task->why = "rows to be erased";
+  for (uint32_t i = 0; i < view->segment_count; i++) {
+    rag_bitmap *removed = NULL;
+    if (view->segments[i].removed == 0) continue;
+    status = rag_bitmap_andnot(view->segments[i].segment->set, head->present, &removed);
+    if (status == RAG_OK) status = rag_bitmap_edit_or(edit, removed);
+    rag_ref_drop(removed);
+    if (status != RAG_OK) RAG_TRY_OUT(rag_fail_no_memory(err, 0));
   }
+  rag_bitmap_edit *whole = edit;
+  edit = NULL;
+  if (rag_bitmap_edit_finish(whole, &task->erase) != RAG_OK) RAG_TRY_OUT(rag_fail_no_memory(err, 0));
+  for (uint32_t i = 0; i < view->segment_count; i++)
+    if (knows_any(view->segments[i].segment, task->erase))
+      task->inputs[task->input_count++] = view->segments[i].segment->id;
+  if (task->input_count > 0) {
+    *out = task;
+    task = NULL;
+  }
+out:
+  rag_bitmap_edit_destroy(edit);
+  rag_index_task_destroy(task);
   rag_ref_drop(head);
   return status;
 }

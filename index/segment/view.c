@@ -45,8 +45,11 @@ rag_status rag_segment__view_create(rag_index_shared *shared, rag_bitmap *presen
   view->head.present = present;
   view->tail = tail;
   view->segment_count = count;
-  for (uint32_t i = 0; i < count; i++) {
-    view->segments[i] = entries[i];
+  for (uint32_t i = 0; i < count; i++) { // the largest first: what it finds spares the others work
+    uint32_t at = i;
+    for (; at > 0 && view->segments[at - 1].segment->rows < entries[i].segment->rows; at--)
+      view->segments[at] = view->segments[at - 1];
+    view->segments[at] = entries[i];
     (void)rag_ref_take(entries[i].segment);
   }
   name_build(view);
@@ -163,14 +166,11 @@ static const float *segmented_vector(const rag_index_view *head, uint32_t ordina
 static rag_status segmented_search(const rag_index_view *head, const rag_index_query *query, rag_index_topk *top,
                                    rag_index_plan *plan, rag_error *err) {
   const segmented_view *view = (const segmented_view *)head;
-  plan->engine = rag_index__flat.name;
-  RAG_TRY(rag_index__flat.search(view->tail, query, top, plan, err));
-  plan->tail_rows = plan->engine_rows = plan->candidates;
-  plan->expected_recall = 1;
-  if (view->segment_count == 0) return RAG_OK;
-  segment_scratch *scratch = rag_segment__scratch_take(head->shared, err);
-  if (scratch == NULL) return RAG_RESOURCE_EXHAUSTED;
   rag_status status = RAG_OK;
+  plan->engine = rag_index__flat.name;
+  plan->expected_recall = 1;
+  segment_scratch *scratch = view->segment_count > 0 ? rag_segment__scratch_take(head->shared, err) : NULL;
+  if (view->segment_count > 0 && scratch == NULL) return RAG_RESOURCE_EXHAUSTED;
   for (uint32_t i = 0; status == RAG_OK && i < view->segment_count; i++) {
     segment_search search = {.query = query,
                              .present = head->present,
@@ -181,7 +181,14 @@ static rag_status segmented_search(const rag_index_view *head, const rag_index_q
     status = rag_segment__search(view->segments[i].segment, &search, err);
   }
   rag_segment__scratch_give(head->shared, scratch);
-  return status;
+  if (status != RAG_OK) return status;
+  rag_index_plan tail = {0};
+  RAG_TRY(rag_index__flat.search(view->tail, query, top, &tail, err));
+  plan->tail_rows = tail.candidates;
+  plan->candidates += tail.candidates;
+  plan->segments += tail.segments;
+  if (tail.candidates >= plan->engine_rows) plan->engine = rag_index__flat.name;
+  return RAG_OK;
 }
 
 const rag_index_engine rag_index__segmented = {

@@ -125,6 +125,27 @@ const ctl_command ctl_commands[] = {
      {AT, FILTER, {"limit", 'n', "N", "values of each field [10]"}},
      ctl_run_facets},
 
+    {"bench", "KB", "recall and latency of vector search on your own data, and the setting for a target recall",
+     "Asks each query exactly, then with every setting that the index has (ef, nprobe, target_recall), several times in\n"
+     "turns, and draws recall over latency. Nothing is written to the knowledge base.\n"
+     "\n"
+     "--queries is a file with a text, {\"query\": \"...\"} or {\"vector\": [...]} on each line, - for standard input;\n"
+     "without it titles or first sentences of the knowledge base's own documents are asked for, or, where vectors come\n"
+     "from the client, their vectors. Queries of real users tell more.\n"
+     "\n"
+     "A hit counts as found where its score is not below that of the k-th exact hit. Latency is the vector search's, on\n"
+     "the server, and of each query the best of the rounds: how fast it is when nothing else goes on.\n"
+     "\n" FILTER_HELP,
+     1, 1, false,
+     {{"queries", 'q', "FILE|-", "what to ask [a sample of the documents]"},
+      {"count", 'n', "N", "queries [200; all of --queries]"},
+      {"k", 'k', "N", "hits of each [10]"},
+      AT, FILTER,
+      {"target-recall", 0, "R", "the recall that a setting is wanted for [0.98]"},
+      {"rounds", 0, "N", "measure each query so many times [3]"},
+      {"svg", 0, "FILE", "draw the curve into FILE, too"}},
+     ctl_run_bench},
+
     {"log", "KB [REF]", "the commits of a branch, newest first", NULL,
      1, 2, false, {{"oneline", 0, NULL, "a line for each commit"}, LIMIT}, ctl_run_log},
     {"show", "KB [REF]", "a commit and what it changed", NULL, 1, 2, false, {{0}}, ctl_run_show},

@@ -224,6 +224,7 @@ CTL_RUN(patch);
 CTL_RUN(purge);
 CTL_RUN(search);
 CTL_RUN(facets);
+CTL_RUN(bench);
 CTL_RUN(log);
 CTL_RUN(show);
 CTL_RUN(branch_list);

@@ -101,6 +101,7 @@ typedef struct rag_index_query {
   float min_score;      // hits below are dropped
   bool exact;           // exhaustive, whatever the engine
   double target_recall; // 0: the index's. Of calibration, so of queries that are like rows
+  uint32_t recall_k;    // of so many best: those beyond come as they are found; 0: of all k
   uint32_t ef;          // of graphs: how wide to look; 0: as the target needs
   uint32_t nprobe;      // of lists: how many to look into; 0: as the target needs
   uint32_t rerank;      // of lists and faiss: rows kept by codes for exact scores; 0: as it needs

@@ -203,6 +203,7 @@ rag_status rag_kbs_open(rag_store *store, rag_jobs *jobs, const rag_kbs_options 
   rag_jobs_register(jobs, "gc", rag_kb__gc_run, kbs);
   rag_jobs_register(jobs, "purge", rag_kb__purge_run, kbs);
   rag_jobs_register(jobs, "index", rag_kb__segments_run, kbs);
+  rag_jobs_register(jobs, "index-compact", rag_kb__segments_run, kbs);
   rag_jobs_keep_newest(jobs, "index");
   for (uint32_t i = 0; options->load_at_open && i < kbs->pending->count; i++) {
     status = load_ahead(kbs->pending->kbs[i], err);

@@ -27,11 +27,17 @@
 #include <unistd.h>
 
 #define JOB "index"
+#define JOB_COMPACT "index-compact" // apart, as somebody waits for it by its number
 #define BUILDING_NICE 19
 #define POLL_MS 20u
 #define PARAMS_COMPACT 1u
 #define RETRY_NS UINT64_C(30000000000) // after a failed job: a full disk is not helped by the next attempt
 #define LOOKS_MAX 250u // at a tail whose rows are not durable yet: 5 s
+#define TURN_TASKS 8u  // of one job
+#define JOBS_LOOKED_AT 100u // for one that an earlier process has left
+#define DELETE_ATTEMPTS 50u // POLL_MS apart: a builder of a deleted kb's stops at its next look
+#define ROW_MORE_BYTES 512u // of a segment's file, for links, codes' factors and the like
+#define ROW_PLANES 9u       // and so many bytes for each dimension: the vector, codes, an engine's own copy
 
 enum { SLOT_SEAL = 1, SLOT_MERGE = 2 }; // tasks under way: of each one at most
 
@@ -406,14 +412,50 @@ out:
 
 // ---------------------------------------------------------------------------------------------- the job
 
+static void make_params(rag_kb *kb, bool compact, rag_buf *out) {
+  rag_buf_append_u32le(out, kb->id);
+  rag_buf_append_u32le(out, compact ? PARAMS_COMPACT : 0);
+}
+
 static rag_status submit(rag_kb *kb, bool compact, uint64_t *out_job, rag_error *err) {
   rag_buf params = {0};
-  rag_buf_append_u32le(&params, kb->id);
-  rag_buf_append_u32le(&params, compact ? PARAMS_COMPACT : 0);
+  make_params(kb, compact, &params);
   rag_status status = rag_buf_check(&params, err);
-  if (status == RAG_OK) status = rag_jobs_submit(kb->kbs->jobs, JOB, kb->name, rag_buf_slice(&params), out_job, err);
+  if (status == RAG_OK) status = rag_jobs_submit(kb->kbs->jobs, compact ? JOB_COMPACT : JOB, kb->name, rag_buf_slice(&params), out_job,
+                                                err);
   rag_buf_free(&params);
   return status;
+}
+
+// One that waits already, left by an earlier process; 0: none. Command lines run no job, and open a store again and again.
+static uint64_t left_waiting(rag_kb *kb) {
+  rag_job_info *jobs = NULL;
+  rag_buf params = {0};
+  uint32_t count = 0;
+  uint64_t found = 0;
+  make_params(kb, false, &params);
+  if (rag_jobs_list(kb->kbs->jobs, 0, JOBS_LOOKED_AT, &jobs, &count, NULL) != RAG_OK) count = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const rag_job_info *job = &jobs[i];
+    if (job->state == RAG_JOB_QUEUED && strcmp(job->kind, JOB) == 0 &&
+        rag_slice_equal(rag_slice_of(job->params, job->params_size), rag_buf_slice(&params)))
+      found = job->id;
+    rag_job_info_free(&jobs[i]);
+  }
+  rag_free(jobs);
+  rag_buf_free(&params);
+  return found;
+}
+
+// The flag is up: is there a job that will take it down? One that was cancelled before it began never will.
+static bool comes_to_run(rag_kb *kb) {
+  uint64_t id = atomic_load(&kb->segments_queued);
+  rag_job_info info = {0};
+  if (id == 0) return true; // it runs, or is just being submitted
+  rag_status status = rag_jobs_get(kb->kbs->jobs, id, &info, NULL);
+  bool comes = status == RAG_OK ? info.state == RAG_JOB_QUEUED || info.state == RAG_JOB_RUNNING : status != RAG_NOT_FOUND;
+  rag_job_info_free(&info);
+  return comes || !atomic_compare_exchange_strong(&kb->segments_queued, &id, 0); // one of those who see it submits
 }
 
 void rag_kb__segments_wake(rag_kb *kb, bool look) {

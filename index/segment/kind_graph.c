@@ -76,7 +76,7 @@ static rag_status graph_search(const rag_index_segment *s, segment_search *searc
   void **scratch = rag_segment__scratch_of(search->scratch, &rag_segment__graph);
   bool reached;
   if (*scratch == NULL) RAG_TRY(rag_graph_scratch_create((rag_graph_scratch **)scratch, err));
-  uint32_t ef = q->ef > 0 ? q->ef : rag_graph_ef(g->graph, q->k, (float)rag_segment__target(s, q), &reached);
+  uint32_t ef = q->ef > 0 ? q->ef : rag_graph_ef(g->graph, rag_segment__recall_k(q), (float)rag_segment__target(s, q), &reached);
   ef = RAG_MIN(RAG_MAX(ef, q->k), RAG_GRAPH_EF_MAX);
   rag_graph_query query = {
       .vector = q->vector,
@@ -92,7 +92,7 @@ static rag_status graph_search(const rag_index_segment *s, segment_search *searc
   RAG_TRY(rag_graph_search(g->graph, &g->codes, &query, *scratch, search->top, &stats, err));
   search->plan->candidates += stats.scored;
   search->plan->rescored += stats.rescored;
-  if (stats.way == RAG_GRAPH_WALKED) rag_segment__plan_recall(search->plan, (double)recall_at(g->graph, q->k, ef), ef);
+  if (stats.way == RAG_GRAPH_WALKED) rag_segment__plan_recall(search->plan, (double)recall_at(g->graph, rag_segment__recall_k(q), ef), ef);
   return RAG_OK;
 }
 

@@ -160,7 +160,7 @@ static rag_status ivf_search(const rag_index_segment *s, segment_search *search,
   bool reached;
   if (*scratch == NULL) RAG_TRY(rag_ivf_scratch_create((rag_ivf_scratch **)scratch, err));
   uint32_t nprobe =
-      q->nprobe > 0 ? q->nprobe : rag_ivf_nprobe(v->ivf, q->k, (float)rag_segment__target(s, q), &reached);
+      q->nprobe > 0 ? q->nprobe : rag_ivf_nprobe(v->ivf, rag_segment__recall_k(q), (float)rag_segment__target(s, q), &reached);
   rag_ivf_query query = {
       .vector = q->vector,
       .k = q->k,
@@ -177,7 +177,7 @@ static rag_status ivf_search(const rag_index_segment *s, segment_search *search,
   search->plan->candidates += RAG_MAX(stats.scanned, stats.rescored);
   search->plan->rescored += stats.rescored;
   if (stats.way == RAG_IVF_PROBED)
-    rag_segment__plan_recall(search->plan, (double)recall_at(v->ivf, q->k, nprobe), nprobe);
+    rag_segment__plan_recall(search->plan, (double)recall_at(v->ivf, rag_segment__recall_k(q), nprobe), nprobe);
   return RAG_OK;
 }
 

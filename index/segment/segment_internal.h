@@ -149,6 +149,9 @@ struct segment_search {
 static inline double rag_segment__target(const rag_index_segment *segment, const rag_index_query *query) {
   return query->target_recall > 0 ? query->target_recall : segment->shared->target_recall;
 }
+static inline uint32_t rag_segment__recall_k(const rag_index_query *query) { // the k that the target is about
+  return query->recall_k > 0 && query->recall_k < query->k ? query->recall_k : query->k;
+}
 // Offers the segment's rows of present AND filter to `top`.
 RAG_NODISCARD rag_status rag_segment__search(const rag_index_segment *segment, segment_search *search, rag_error *err);
 // Bits of the segment's rows whose ordinals are in every set that is not NULL; room for (rows + 63) / 64 words.

@@ -242,6 +242,8 @@ static rag_status search_vectors(run *r, uint32_t depth, rag_index_hit **out, ui
       .has_min_score = search->has_min_score && r->plan->mode == RAG_SEARCH_VECTOR,
       .min_score = search->min_score,
       .exact = search->exact,
+      // What a fusion, or a choice, looks at beyond what is wanted is there to be outranked.
+      .recall_k = r->wanted,
       .target_recall = search->target_recall > 0 ? search->target_recall : r->config->config.target_recall,
       .ef = search->ef,
       .nprobe = search->nprobe,

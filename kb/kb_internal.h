@@ -367,8 +367,9 @@ struct rag_kb {
   pthread_mutex_t segments_lock;   // before index_lock (segments.c)
   pthread_cond_t segments_changed; // of segments_lock: a task has ended
   unsigned segments_slots;         // guarded by: segments_lock: tasks under way
-  bool segments_behind;          // guarded by: segments_lock: files and memory differ until the next start
-  _Atomic bool segments_job;     // atomic: one index job of a kb is under way
+  rag_index_task *segments_behind[2]; // guarded by: segments_lock: durable, and not public yet; owned
+  _Atomic bool segments_job;          // atomic: one index job of a kb is under way
+  _Atomic uint64_t segments_queued;   // atomic: it, where it may not have begun; 0: it has
   _Atomic uint64_t segments_later_ns; // atomic: after a failed one, the time before which none is submitted
   _Atomic uint32_t segments_interrupted; // atomic: erasures that wait for segments_lock
   _Atomic bool loaded;       // atomic: release by the loader, acquire by searches

@@ -130,6 +130,7 @@ static void kb_destroy(rag_ref *ref) {
   rag_cell_set(&kb->config, NULL);
   rag_ref_drop(kb->pending);
   rag_ref_drop(kb->embedder);
+  for (size_t i = 0; i < RAG_COUNT_OF(kb->segments_behind); i++) rag_index_task_destroy(kb->segments_behind[i]);
   rag_index_destroy(kb->index);
   rag_lexical_destroy(kb->lexical);
   rag_fields_destroy(kb->fields);

@@ -11,7 +11,12 @@
 // thread's, at the lowest priority, so that searches keep their cores.
 //
 // One sealing and one merge may be under way at once, so that the tail stays short while a large graph is built. Erasing
-// (purge) and they exclude each other: it interrupts them, and the job begins them again.
+// (purge) and they exclude each other: it interrupts them, and the job begins them again. A job ends after some tasks
+// though there are more, and submits the next one, so that other jobs have their turn where one thread runs them all.
+//
+// A disk that is getting full: what needs more room than there is above the store's mark is not begun, as the store itself
+// would be the next to have none. That fails the job, as any error does; the next one is submitted by a later commit or
+// load, RETRY_NS after it at the soonest. Search is exact meanwhile, from the tail.
 //
 // Locks: kb->segments_lock guards which tasks are under way; it is held while one is chosen, and over an erasure. It is
 // taken before kb->index_lock.
@@ -109,18 +114,22 @@ static rag_status read_rows(rag_kb *kb, ids *out, rag_error *err) {
   return status;
 }
 
-// Files that no row names.
-static void sweep(const char *dir, const ids *named) {
+// Files that no row names. Goes on after one that cannot be removed; that is the error then.
+static rag_status sweep(const char *dir, const ids *named, bool *out_removed, rag_error *err) {
+  rag_status status = RAG_OK;
   DIR *folder = opendir(dir);
-  if (folder == NULL) return;
+  if (folder == NULL) return errno == ENOENT ? RAG_OK : rag_os_fail(err, "read", dir, errno);
   for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
     rag_segment_id id;
     size_t size = strlen(entry->d_name);
     bool segment = rag_segment_name_parse(rag_slice_of(entry->d_name, size), &id);
     bool part = size > 5 && strcmp(entry->d_name + size - 5, ".part") == 0;
-    if (part || (segment && !ids_have(named, &id))) (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    if (!part && (!segment || ids_have(named, &id))) continue;
+    if (unlinkat(dirfd(folder), entry->d_name, 0) == 0) *out_removed = true;
+    else if (errno != ENOENT) status = rag_os_fail(err, "remove", entry->d_name, errno);
   }
   closedir(folder);
+  return status;
 }
 
 static void remove_files(const char *dir, const rag_segment_id *list, uint32_t count) {
@@ -167,17 +176,33 @@ static rag_status exchange_rows(exchange *e, rag_error *err) {
 
 // ---------------------------------------------------------------------------------------------- opening
 
+static bool is_open(rag_kb *kb, const rag_segment_id *id) {
+  rag_index_view *view = rag_index_pin(kb->index);
+  bool found = false;
+  for (uint32_t i = 0; !found && i < rag_index_view_segments(view); i++) {
+    rag_index_segment_info info;
+    rag_index_view_segment(view, i, &info);
+    found = memcmp(&info.id, id, sizeof *id) == 0;
+  }
+  rag_ref_drop(view);
+  return found;
+}
+
 rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error *err) {
   ids rows = {0}, lost = {0};
   char *dir = NULL;
+  rag_error ignored = {0};
   rag_status status = RAG_OK;
+  bool removed = false;
   if (kb->segments_loaded) return RAG_OK;
   pthread_mutex_lock(&kb->segments_lock);
   RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
   RAG_TRY_OUT(read_rows(kb, &rows, err));
-  sweep(dir, &rows);
+  if (sweep(dir, &rows, &removed, &ignored) != RAG_OK)
+    rag_log(RAG_LOG_WARN, "kb.segment_left", "kb=%s error=\"%s\"", kb->name, ignored.message);
   for (uint32_t i = 0; i < rows.count; i++) {
     rag_error why = {0};
+    if (is_open(kb, &rows.items[i])) continue; // by a load that failed later
     pthread_mutex_lock(&kb->index_lock);
     status = rag_index_restore(kb->index, dir, &rows.items[i], exist, &why);
     pthread_mutex_unlock(&kb->index_lock);
@@ -193,7 +218,7 @@ rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error 
     status = RAG_OK;
   }
   if (lost.count > 0) {
-    rag_error ignored = {0}; // a store that cannot be written keeps the rows, and says it again next time
+    // A store that cannot be written keeps the rows, and says it again next time.
     exchange e = {.kb = kb, .gone = lost.items, .gone_count = lost.count};
     if (exchange_rows(&e, &ignored) == RAG_OK) remove_files(dir, lost.items, lost.count);
   }
@@ -209,7 +234,14 @@ out:
 rag_status rag_kb__segments_delete(rag_store *store, uint32_t kb, rag_error *err) {
   char *dir = NULL;
   RAG_TRY(folder_of(rag_store_dir(store), kb, NULL, &dir, err));
-  rag_status status = rag_os_remove_tree(dir, err);
+  rag_status status;
+  for (uint32_t attempt = 1;; attempt++) {
+    status = rag_os_remove_tree(dir, err);
+    // A task that is just being stopped writes into the folder, or takes its file away.
+    bool met = status == RAG_FAILED_PRECONDITION || status == RAG_NOT_FOUND;
+    if (!met || attempt == DELETE_ATTEMPTS) break;
+    nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
+  }
   rag_free(dir);
   return status;
 }
@@ -271,13 +303,6 @@ static void *build(void *context) {
   return NULL;
 }
 
-static void release(rag_kb *kb, unsigned slots) {
-  pthread_mutex_lock(&kb->segments_lock);
-  kb->segments_slots &= ~slots;
-  pthread_cond_broadcast(&kb->segments_changed);
-  pthread_mutex_unlock(&kb->segments_lock);
-}
-
 // Something has changed, or POLL_MS have passed.
 static void wait_a_little(rag_kb *kb, const building *b) {
   struct timespec until;
@@ -313,20 +338,21 @@ static rag_status alive(rag_kb *kb, rag_bitmap **out, uint32_t *out_end, rag_err
   return rag_bitmap_edit_finish(edit, out) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
 }
 
-// Durable, then public, then the old files go. Only memory can be short between: what is public is then a step behind
-// what is durable until the kb is opened again, and no more is sealed.
-static rag_status take_in(rag_kb *kb, const rag_index_task *task, const char *dir, rag_error *err) {
+// Durable, then public, then the old files go. Only memory can be short between: then what is public is a step behind
+// what is durable (*out_behind), and the task is kept, to be made public before anything else is done.
+static rag_status take_in(rag_kb *kb, const rag_index_task *task, const char *dir, bool *out_behind, rag_error *err) {
   exchange e = {.kb = kb, .gone = task->inputs, .gone_count = task->input_count, .come_count = task->made_count};
+  rag_status status = RAG_OK;
   e.come = rag_calloc((size_t)task->made_count + 1, sizeof *e.come);
-  if (e.come == NULL) return rag_fail_no_memory(err, task->made_count * sizeof *e.come);
-  for (uint32_t i = 0; i < task->made_count; i++) rag_index_task_made(task, i, &e.come[i]);
-  rag_status status = exchange_rows(&e, err);
+  if (e.come == NULL) status = rag_fail_no_memory(err, task->made_count * sizeof *e.come);
+  for (uint32_t i = 0; status == RAG_OK && i < task->made_count; i++) rag_index_task_made(task, i, &e.come[i]);
+  if (status == RAG_OK) status = exchange_rows(&e, err);
   if (status == RAG_OK) {
     pthread_mutex_lock(&kb->index_lock);
     status = rag_index_task_install(kb->index, task, err);
     pthread_mutex_unlock(&kb->index_lock);
     if (status == RAG_OK) remove_files(dir, task->inputs, task->input_count);
-    else kb->segments_behind = true;
+    else *out_behind = true;
   } else {
     rag_index_task_remove_files(task, dir);
   }
@@ -336,6 +362,68 @@ static rag_status take_in(rag_kb *kb, const rag_index_task *task, const char *di
             (double)e.come[i].recall, task->input_count, task->why);
   rag_free(e.come);
   return status;
+}
+
+// Takes over the task. Under segments_lock, as is catch_up.
+static void keep_behind(rag_kb *kb, rag_index_task *task) {
+  size_t at = 0;
+  while (kb->segments_behind[at] != NULL) at++;
+  RAG_ASSERT(at < RAG_COUNT_OF(kb->segments_behind)); // no task is begun while there is one, and two may be under way
+  kb->segments_behind[at] = task;
+}
+
+static void release(rag_kb *kb, unsigned slots, rag_index_task *behind) {
+  pthread_mutex_lock(&kb->segments_lock);
+  if (behind != NULL) keep_behind(kb, behind);
+  kb->segments_slots &= ~slots;
+  pthread_cond_broadcast(&kb->segments_changed);
+  pthread_mutex_unlock(&kb->segments_lock);
+}
+
+static rag_status catch_up(rag_kb *kb, const char *dir, rag_error *err) {
+  for (size_t i = 0; i < RAG_COUNT_OF(kb->segments_behind); i++) {
+    rag_index_task *task = kb->segments_behind[i];
+    if (task == NULL) continue;
+    pthread_mutex_lock(&kb->index_lock);
+    rag_status status = rag_index_task_install(kb->index, task, err);
+    pthread_mutex_unlock(&kb->index_lock);
+    RAG_TRY(status);
+    remove_files(dir, task->inputs, task->input_count);
+    rag_index_task_destroy(task);
+    kb->segments_behind[i] = NULL;
+  }
+  return RAG_OK;
+}
+
+// Above `mark`, which others may write down to, there is room for so many bytes.
+static rag_status check_room(rag_kb *kb, uint64_t bytes, bool erasing, rag_error *err) {
+  rag_store_stats stats;
+  rag_store_stats_get(kb->store, &stats);
+  uint64_t mark = erasing ? stats.disk_free_bytes_min / 4 : stats.disk_free_bytes_min; // as the store has it of a purge
+  if (stats.disk_free_bytes_min == 0 || stats.disk_free_bytes >= mark + bytes) return RAG_OK;
+  return rag_fail(err, RAG_RESOURCE_EXHAUSTED,
+                  "a segment of the index of '%s' may take %llu MiB, and the disk has %llu MiB left, of which the last "
+                  "%llu are kept free: make room; searches stay exact, and it is tried again later",
+                  kb->name, (unsigned long long)(bytes >> 20) + 1, (unsigned long long)(stats.disk_free_bytes >> 20),
+                  (unsigned long long)(mark >> 20));
+}
+
+static rag_status room_to_make(rag_kb *kb, const rag_index_task *task, rag_error *err) {
+  uint64_t rows = 0;
+  for (int i = 0; i < 2; i++)
+    if (task->rows[i] != NULL) rows += rag_bitmap_count(task->rows[i]);
+  return check_room(kb, rows * ((uint64_t)kb->dimension * ROW_PLANES + ROW_MORE_BYTES), false, err);
+}
+
+static rag_status room_to_erase(rag_kb *kb, const rag_index_task *task, rag_error *err) {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < rag_index_view_segments(task->view); i++) {
+    rag_index_segment_info info;
+    rag_index_view_segment(task->view, i, &info);
+    for (uint32_t j = 0; j < task->input_count; j++)
+      if (memcmp(&task->inputs[j], &info.id, sizeof info.id) == 0) bytes += info.file_bytes;
+  }
+  return check_room(kb, bytes, true, err);
 }
 
 static rag_status choose(rag_kb *kb, unsigned slots, rag_index_task **out, rag_error *err) {
@@ -357,7 +445,7 @@ static rag_status begin(rag_kb *kb, unsigned slots, const char *dir, building *b
   *out = NOTHING;
   *b = (building){.kb = kb, .dir = dir, .slots = slots};
   pthread_mutex_lock(&kb->segments_lock);
-  if (kb->segments_behind) goto out;
+  RAG_TRY_OUT(catch_up(kb, dir, err));
   if ((kb->segments_slots & slots) != 0 ||
       atomic_load_explicit(&kb->segments_interrupted, memory_order_relaxed) > 0) {
     *out = BUSY;
@@ -365,6 +453,7 @@ static rag_status begin(rag_kb *kb, unsigned slots, const char *dir, building *b
   }
   RAG_TRY_OUT(choose(kb, slots, &b->task, err));
   if (b->task == NULL) goto out;
+  RAG_TRY_OUT(room_to_make(kb, b->task, err));
   RAG_TRY_OUT(rag_os_make_dirs(dir, err));
   int error = pthread_create(&b->thread, NULL, build, b);
   if (error != 0) RAG_TRY_OUT(rag_os_fail(err, "pthread_create", "index", error));
@@ -380,16 +469,29 @@ out:
 static rag_status conclude(building *b, rag_error *err) {
   pthread_join(b->thread, NULL);
   rag_status status = b->status;
-  if (status == RAG_OK) status = take_in(b->kb, b->task, b->dir, err);
+  bool behind = false;
+  if (status == RAG_OK) status = take_in(b->kb, b->task, b->dir, &behind, err);
   else if (err != NULL) *err = b->err;
-  rag_index_task_destroy(b->task);
-  release(b->kb, b->slots);
+  if (!behind) rag_index_task_destroy(b->task);
+  release(b->kb, b->slots, behind ? b->task : NULL);
+  return status;
+}
+
+// What no row names any more may hold what is to be erased: an old file that could not be removed when it was due.
+static rag_status sweep_all(rag_kb *kb, const char *dir, rag_error *err) {
+  ids rows = {0};
+  bool removed = true; // or before, and not synced
+  rag_status status = read_rows(kb, &rows, err);
+  if (status == RAG_OK) status = sweep(dir, &rows, &removed, err);
+  if (status == RAG_OK && rag_os_exists(dir)) status = rag_os_sync_dir(dir, err);
+  rag_free(rows.items);
   return status;
 }
 
 rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_error *err) {
   rag_index_task *task = NULL;
   char *dir = NULL;
+  bool behind = false;
   rag_status status = RAG_OK;
   RAG_TRY(rag_kb__load(kb, err)); // files that were not opened have rows, too
   atomic_fetch_add(&kb->segments_interrupted, 1);
@@ -397,12 +499,20 @@ rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_erro
   while (kb->segments_slots != 0) pthread_cond_wait(&kb->segments_changed, &kb->segments_lock);
   atomic_fetch_sub(&kb->segments_interrupted, 1);
   RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
+  RAG_TRY_OUT(catch_up(kb, dir, err));
   RAG_TRY_OUT(rag_index_task_erase(kb->index, chunks, &task, err));
   if (task != NULL) {
     rag_index_build_options options = {.threads = 1};
+    RAG_TRY_OUT(room_to_erase(kb, task, err));
     RAG_TRY_OUT(rag_index_task_run(kb->index, task, dir, &options, err));
-    RAG_TRY_OUT(take_in(kb, task, dir, err));
+    status = take_in(kb, task, dir, &behind, err);
+    if (behind) {
+      keep_behind(kb, task);
+      task = NULL;
+    }
+    RAG_TRY_OUT(status);
   }
+  status = sweep_all(kb, dir, err);
 out:
   pthread_mutex_unlock(&kb->segments_lock);
   rag_index_task_destroy(task);
@@ -469,8 +579,14 @@ void rag_kb__segments_wake(rag_kb *kb, bool look) {
   if (!look && !rag_index_wants_task(kb->index)) return;
   uint64_t later_ns = atomic_load_explicit(&kb->segments_later_ns, memory_order_relaxed);
   if (later_ns > 0 && rag_clock_monotonic_ns() < later_ns) return;
-  if (!atomic_load_explicit(&kb->loaded, memory_order_acquire) || atomic_exchange(&kb->segments_job, true)) return;
-  if (submit(kb, false, &job, &why) == RAG_OK) return;
+  if (!atomic_load_explicit(&kb->loaded, memory_order_acquire)) return;
+  if (atomic_exchange(&kb->segments_job, true) && comes_to_run(kb)) return;
+  job = left_waiting(kb);
+  if (job != 0 || submit(kb, false, &job, &why) == RAG_OK) {
+    // Where it has begun meanwhile, comes_to_run finds it running, or the flag down.
+    atomic_store(&kb->segments_queued, job);
+    return;
+  }
   atomic_store_explicit(&kb->segments_later_ns, rag_clock_monotonic_ns() + RETRY_NS, memory_order_relaxed);
   atomic_store(&kb->segments_job, false);
   rag_log(RAG_LOG_WARN, "kb.index_job", "kb=%s error=\"%s\"", kb->name, why.message);
@@ -488,6 +604,7 @@ typedef struct run {
   char *dir;
   uint64_t tasks; // done
   uint32_t looks;
+  bool turn_is_over; // and there may be more to do
 } run;
 
 static rag_status conclude_one(run *r, building *b, rag_error *err) {
@@ -516,6 +633,8 @@ static rag_status keep_house(run *r, rag_error *err) {
   begun merging = NOTHING, sealing;
   rag_status status = RAG_OK;
   for (;;) {
+    r->turn_is_over = merging != BEGUN && r->tasks >= TURN_TASKS;
+    if (r->turn_is_over) break;
     RAG_TRY_OUT(seal_one(r, &sealing, err));
     if (merging == BEGUN && atomic_load_explicit(&merge.ended, memory_order_acquire)) {
       merging = NOTHING;
@@ -564,6 +683,7 @@ static rag_status make_compact(run *r, rag_error *err) {
 // Until nothing has come between the last look and the clearing of the flag, which would be nobody's.
 static rag_status keep_house_alone(run *r, rag_error *err) {
   rag_kb *kb = r->kb;
+  atomic_store(&kb->segments_queued, 0);
   atomic_store(&kb->segments_job, true); // also of a job that an earlier process has left
   for (;;) {
     rag_status status = keep_house(r, err);
@@ -572,6 +692,10 @@ static rag_status keep_house_alone(run *r, rag_error *err) {
       if (status != RAG_ABORTED && status != RAG_CANCELLED)
         atomic_store_explicit(&kb->segments_later_ns, rag_clock_monotonic_ns() + RETRY_NS, memory_order_relaxed);
       return status;
+    }
+    if (r->turn_is_over) {
+      rag_kb__segments_wake(kb, true);
+      return RAG_OK;
     }
     if (!rag_index_wants_task(kb->index) || r->looks++ >= LOOKS_MAX || atomic_exchange(&kb->segments_job, true))
       return RAG_OK;

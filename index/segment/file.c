@@ -94,7 +94,11 @@ rag_status rag_segment__writer_create(const char *path, segment_writer **out, ra
   w->fd = open(w->part, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (w->fd < 0) RAG_TRY_OUT(rag_os_fail(err, "open", w->part, errno));
   // The header's page is written last; until then it is a hole, which no reader takes for a header.
-  if (lseek(w->fd, (off_t)HEADER_BYTES, SEEK_SET) < 0) RAG_TRY_OUT(rag_os_fail(err, "seek", w->part, errno));
+  if (lseek(w->fd, (off_t)HEADER_BYTES, SEEK_SET) < 0) {
+    status = rag_os_fail(err, "seek", w->part, errno);
+    (void)unlink(w->part);
+    goto out;
+  }
   w->offset = HEADER_BYTES;
   *out = w;
   return RAG_OK;
@@ -103,12 +107,18 @@ out:
   return status;
 }
 
+static rag_status write_all(segment_writer *w, const void *data, size_t size, rag_error *err) {
+  rag_status status = rag_os_write_all(w->fd, data, size, err);
+  if (status != RAG_OK) rag_error_prefix(err, "%s", w->part);
+  return status;
+}
+
 // Whole blocks, or, at the end, what there is.
 static rag_status flush(segment_writer *w, rag_error *err) {
   for (size_t at = 0; at < w->filled; at += BLOCK_BYTES)
     rag_buf_append_u32le(&w->sums, rag_crc32c(0, w->buffer + at, RAG_MIN(BLOCK_BYTES, w->filled - at)));
   if (w->sums.failed) return rag_fail_no_memory(err, w->sums.size);
-  RAG_TRY(rag_os_write_all(w->fd, w->buffer, w->filled, err));
+  RAG_TRY(write_all(w, w->buffer, w->filled, err));
   w->filled = 0;
   return RAG_OK;
 }
@@ -168,7 +178,7 @@ static rag_status write_header(segment_writer *w, uint64_t sums_at, const void *
   if (!head.failed) rag_buf_append_u32le(&head, rag_crc32c(0, head.data, head.size));
   rag_status status = head.failed ? rag_fail_no_memory(err, HEADER_BYTES) : RAG_OK;
   if (status == RAG_OK && lseek(w->fd, 0, SEEK_SET) != 0) status = rag_os_fail(err, "seek", w->part, errno);
-  if (status == RAG_OK) status = rag_os_write_all(w->fd, head.data, head.size, err);
+  if (status == RAG_OK) status = write_all(w, head.data, head.size, err);
   rag_buf_free(&head);
   return status;
 }
@@ -179,7 +189,7 @@ rag_status rag_segment__writer_finish(segment_writer *w, const void *meta, size_
   end_section(w);
   RAG_TRY_OUT(flush(w, err));
   uint64_t sums_at = w->offset;
-  RAG_TRY_OUT(rag_os_write_all(w->fd, w->sums.data, w->sums.size, err));
+  RAG_TRY_OUT(write_all(w, w->sums.data, w->sums.size, err));
   RAG_TRY_OUT(write_header(w, sums_at, meta, meta_size, err));
   if (fsync(w->fd) != 0) RAG_TRY_OUT(rag_os_fail(err, "fsync", w->part, errno));
   if (rename(w->part, w->path) != 0) RAG_TRY_OUT(rag_os_fail(err, "rename", w->part, errno));

@@ -285,11 +285,9 @@ static void erase_some(model *m) {
   bool *gone = calloc(ROWS_MAX, 1);
   assert_non_null(gone);
   for (int i = 0; i < 5; i++) gone[random_below(&m->random, m->rows)] = true;
-  uint32_t erased = 0;
   for (uint32_t i = 0; i < m->rows; i++) {
     gone[i] = gone[i] && m->present[i];
     if (gone[i]) m->present[i] = m->live[i] = false;
-    erased += gone[i];
   }
   rag_bitmap *set = bitmap_of(gone, m->rows);
   OK(rag_index_remove(m->index, set, &err));
@@ -301,9 +299,12 @@ static void erase_some(model *m) {
     settle(m, task);
     rag_index_task_destroy(task);
   }
-  for (uint32_t i = 0; i < m->rows && erased > 0; i++) {
+  // Nor is anything there of rows that were removed before: some of them.
+  for (uint32_t i = 0; i < m->rows; i++)
+    gone[i] = gone[i] || (m->dimension > 1 && !m->present[i] && m->data[(size_t)i * m->dimension] != 0 &&
+                          random_below(&m->random, 200) == 0);
+  for (uint32_t i = 0; i < m->rows; i++) {
     if (!gone[i]) continue;
-    erased--;
     for (uint32_t j = 0; j < m->id_count; j++) {
       char path[160];
       path_of(m, &m->ids[j], path);

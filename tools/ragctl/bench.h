@@ -62,7 +62,7 @@ typedef struct bench_setting {
   char params[64]; // `{"ef":64}`, "" for the default and exact
   // Of each query.
   uint32_t *vector_us, *took_us; // the best of the rounds
-  float *found;                  // recall
+  double *found;                 // recall
   // Sums over one pass of all queries.
   uint64_t candidates, rescored, walked;
   uint32_t wide; // the largest setting that a plan said

@@ -47,29 +47,30 @@ static void recall_axis(const bench *b, bench_axes *out) {
   out->recall_ticks[out->recall_count++] = 1;
 }
 
+static void latency_ticks(bench_axes *out, const double *steps, size_t count) {
+  out->latency_count = 0;
+  for (int decade = (int)floor(out->latency_low); decade <= (int)ceil(out->latency_high); decade++)
+    for (size_t i = 0; i < count && out->latency_count < BENCH_TICKS_MAX; i++) {
+      double at = decade + log10(steps[i]);
+      if (at >= out->latency_low && at <= out->latency_high)
+        out->latency_ticks[out->latency_count++] = steps[i] * pow(10, decade);
+    }
+}
+
 static void latency_axis(const bench *b, bench_axes *out) {
-  static const double steps[] = {1, 2, 5};
+  static const double coarse[] = {1, 2, 5}, fine[] = {1, 1.5, 2, 3, 4, 5, 6, 8};
   double low = INFINITY, high = -INFINITY;
   for (uint32_t i = 0; i < b->count; i++) {
     double at = log10(latency_of(&b->settings[i]));
     low = RAG_MIN(low, at);
     high = RAG_MAX(high, at);
   }
-  double room = RAG_MAX((high - low) * 0.08, 0.05);
-  low -= room;
-  high += room;
-  if (high - low < 0.5) { // so that at least one of 1, 2, 5 is labelled
-    double middle = (low + high) / 2;
-    low = middle - 0.25;
-    high = middle + 0.25;
-  }
-  out->latency_low = low;
-  out->latency_high = high;
-  for (int decade = (int)floor(low); decade <= (int)ceil(high); decade++)
-    for (size_t i = 0; i < RAG_COUNT_OF(steps) && out->latency_count < BENCH_TICKS_MAX; i++) {
-      double at = decade + log10(steps[i]);
-      if (at >= low && at <= high) out->latency_ticks[out->latency_count++] = steps[i] * pow(10, decade);
-    }
+  double room = RAG_MAX((high - low) * 0.08, 0.05), middle = (low + high) / 2;
+  double half = RAG_MAX((high - low) / 2 + room, 0.25); // wide enough for three fine ticks
+  out->latency_low = middle - half;
+  out->latency_high = middle + half;
+  latency_ticks(out, coarse, RAG_COUNT_OF(coarse));
+  if (out->latency_count < 3) latency_ticks(out, fine, RAG_COUNT_OF(fine));
 }
 
 void bench_axes_of(const bench *b, bench_axes *out) {
@@ -272,8 +273,8 @@ static void put_latency_axis(const canvas *c, const bench_axes *axes) {
 static void put_key(const canvas *c, const bench *b) {
   const char *names[] = {
       [BENCH_DEFAULT] = "default", [BENCH_EXACT] = "exact", [BENCH_KNOB] = b->knob, [BENCH_RECALL] = "target_recall"};
-  printf("%*s%srecall@%u over the median latency of the vector search%s   ", (int)MARGIN, "", ctl_colour.bold, b->k,
-         ctl_colour.off);
+  printf("%*s%srecall@%u over the median latency of the vector search%s\n%*s", (int)MARGIN, "", ctl_colour.bold, b->k,
+         ctl_colour.off, (int)MARGIN, "");
   for (int series = BENCH_DEFAULT; series <= BENCH_RECALL; series++) {
     bool there = false;
     for (uint32_t i = 0; i < b->count; i++) there |= b->settings[i].series == (bench_series)series;

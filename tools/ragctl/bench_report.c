@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define CLOSE_US 2u    // medians that are no further apart are the same: the server tells microseconds
+#define CLOSE_PART 20u // or than this part of them
+
 // ---------------------------------------------------------------------------------------------- numbers
 
 static int ascending(const void *a, const void *b) {
@@ -17,7 +20,8 @@ static int ascending(const void *a, const void *b) {
 static bench_times times_of(uint32_t *values, size_t count) {
   bench_times t = {0};
   qsort(values, count, sizeof(*values), ascending);
-  for (size_t i = 0; i < count; i++) t.mean += (double)values[i] / (double)count;
+  for (size_t i = 0; i < count; i++) t.mean += values[i];
+  t.mean /= (double)count;
   t.p50 = values[(count * 50 + 99) / 100 - 1];
   t.p95 = values[(count * 95 + 99) / 100 - 1];
   t.p99 = values[(count * 99 + 99) / 100 - 1];
@@ -28,11 +32,11 @@ static void summarise(bench_setting *s, size_t count) {
   double sum = 0, squares = 0;
   s->recall_worst = 1;
   for (size_t i = 0; i < count; i++) {
-    sum += (double)s->found[i];
-    s->recall_worst = RAG_MIN(s->recall_worst, (double)s->found[i]);
+    sum += s->found[i];
+    s->recall_worst = RAG_MIN(s->recall_worst, s->found[i]);
   }
   s->recall = sum / (double)count;
-  for (size_t i = 0; i < count; i++) squares += pow((double)s->found[i] - s->recall, 2);
+  for (size_t i = 0; i < count; i++) squares += pow(s->found[i] - s->recall, 2);
   s->recall_error = count > 1 ? sqrt(squares / (double)(count - 1) / (double)count) : 0;
   s->vector = times_of(s->vector_us, count);
   s->took = times_of(s->took_us, count);
@@ -51,6 +55,13 @@ static const bench_setting *cheaper(const bench_setting *a, const bench_setting 
   return a == NULL || b->vector.p50 < a->vector.p50 ? b : a;
 }
 
+// Within what the clock tells: the default is named rather than a setting that is no faster to speak of.
+static const bench_setting *prefer_default(const bench *b, const bench_setting *best) {
+  const bench_setting *usual = b->usual;
+  if (best == NULL || usual->recall < b->target_recall) return best;
+  return usual->vector.p50 <= best->vector.p50 + RAG_MAX(best->vector.p50 / CLOSE_PART, CLOSE_US) ? usual : best;
+}
+
 void bench_summarise(bench *b) {
   for (uint32_t i = 0; i < b->count; i++) summarise(&b->settings[i], b->queries.count);
   for (uint32_t i = 0; i < b->count; i++) {
@@ -62,6 +73,8 @@ void bench_summarise(bench *b) {
     b->best = cheaper(b->best, s);
     if (s->series == BENCH_DEFAULT || s->series == BENCH_RECALL) b->best_kb = cheaper(b->best_kb, s);
   }
+  b->best = prefer_default(b, b->best);
+  b->best_kb = prefer_default(b, b->best_kb);
 }
 
 uint32_t bench_series_of(const bench *b, bench_series series, const bench_setting *out[BENCH_SETTINGS_MAX]) {
@@ -100,10 +113,11 @@ static void print_head(const bench *b) {
          b->rounds_done == 1 ? "round" : "rounds");
 }
 
-static void add_row(const bench *b, ctl_table *table, const bench_setting *s) {
+static void add_row(const bench *b, ctl_table *table, const bench_setting *s, bool wide) {
   char count[32], marks[96] = "";
   ctl_table_cell(table, "%s", s->name);
-  if (b->knob[0]) ctl_table_cell(table, s->wide ? "%u" : "-", s->wide);
+  if (wide && s->wide) ctl_table_cell(table, "%u", s->wide);
+  else if (wide) ctl_table_cell(table, "-");
   ctl_table_cell(table, "%.4f", s->recall);
   ctl_table_cell(table, "%.2f", s->recall_worst);
   ctl_table_cell(table, "%.3f", ms(s->vector.p50));
@@ -112,8 +126,7 @@ static void add_row(const bench *b, ctl_table *table, const bench_setting *s) {
   ctl_table_cell(table, "%.3f", ms(s->took.p50));
   ctl_table_cell(table, "%s", grouped(s->candidates / b->queries.count, count));
   if (s->front) strcpy(marks, "* ");
-  if (s == b->best)
-    snprintf(marks, sizeof(marks), "%s<- cheapest that reaches %g", s->front ? "* " : "", b->target_recall);
+  if (s == b->best) snprintf(marks, sizeof(marks), "%s<- the one for %g", s->front ? "* " : "", b->target_recall);
   ctl_table_cell(table, "%s", marks);
 }
 
@@ -122,11 +135,13 @@ static void print_table(const bench *b) {
   const char *headings[10];
   char wide[24], recall[24];
   unsigned columns = 0;
+  bool has_wide = false; // a plan says how wide it looked, in units of the knob
+  for (uint32_t i = 0; i < b->count; i++) has_wide |= b->knob[0] && b->settings[i].wide > 0;
   snprintf(wide, sizeof(wide), ">%.*s", (int)sizeof(wide) - 2, b->knob);
   for (char *c = wide; *c; c++) *c = (char)(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
   snprintf(recall, sizeof(recall), ">RECALL@%u", b->k);
   headings[columns++] = "SETTING";
-  if (b->knob[0]) headings[columns++] = wide;
+  if (has_wide) headings[columns++] = wide;
   headings[columns++] = recall;
   headings[columns++] = ">WORST";
   headings[columns++] = ">P50 ms";
@@ -139,18 +154,15 @@ static void print_table(const bench *b) {
   for (size_t i = 0; table && i < RAG_COUNT_OF(order); i++) {
     const bench_setting *list[BENCH_SETTINGS_MAX];
     uint32_t count = bench_series_of(b, order[i], list);
-    for (uint32_t s = 0; s < count; s++) add_row(b, table, list[s]);
+    for (uint32_t s = 0; s < count; s++) add_row(b, table, list[s], has_wide);
   }
   ctl_table_print(table);
   ctl_table_destroy(table);
-  printf(
-      "%sLatency is the vector search's, on the server; REQUEST the median of whole searches there%s. SCORED: vectors, "
-      "of a query.\n%s%s",
-      ctl_colour.dim, b->queries.has_text ? ", embedding included" : "",
-      b->everything_exact
-          ? ""
-          : "*: no other setting is both as fast and as good. exact was measured once, the others in rounds.\n",
-      ctl_colour.off);
+  printf("%sLatency is the vector search's, on the server; REQUEST the median of whole searches there%s.\n"
+         "SCORED: vectors, of a query.",
+         ctl_colour.dim, b->queries.has_text ? ", embedding included" : "");
+  if (!b->everything_exact) printf(" *: no other setting is as fast and as good. exact was measured in one round.");
+  printf("%s\n", ctl_colour.off);
 }
 
 // ---------------------------------------------------------------------------------------------- the advice
@@ -177,8 +189,9 @@ static void print_best(const bench *b) {
     printf("No setting reaches %g: the most is %s with %.4f.\n", b->target_recall, most->name, most->recall);
     return;
   }
-  printf("%s%s%s reaches %g (%.4f, give or take %.4f) at ", ctl_colour.bold, s->name, ctl_colour.off, b->target_recall,
-         s->recall, 2 * s->recall_error);
+  printf("%s%s%s reaches %g (%.4f, give or take %.4f) at ", ctl_colour.bold,
+         s->series == BENCH_DEFAULT ? "The default" : s->name, ctl_colour.off, b->target_recall, s->recall,
+         2 * s->recall_error);
   print_speed(b, s);
   if (s->series == BENCH_DEFAULT) puts(": there is nothing to set.");
   else if (s->series == BENCH_EXACT)
@@ -189,7 +202,11 @@ static void print_best(const bench *b) {
 static void print_best_of_kb(const bench *b) {
   const bench_setting *s = b->best_kb;
   rag_buf patch = {0};
-  if (s == NULL || (s == b->best && s->series == BENCH_DEFAULT)) return;
+  if (b->best == NULL || b->best == b->usual) return;
+  if (s == NULL) {
+    puts("For searches that name no setting: no index.target_recall reaches it; name it in each search.");
+    return;
+  }
   if (s->series == BENCH_DEFAULT) {
     printf("Searches that name no setting reach it too: the default, %.4f at ", s->recall);
     print_speed(b, s);
@@ -214,7 +231,10 @@ static promise promise_of(const bench *b) {
 static void print_default(const bench *b) {
   const bench_setting *s = b->usual;
   promise kept = promise_of(b);
-  if (s->walked == 0) return;
+  if (s->walked == 0) {
+    puts("These searches walk no graph and no lists: they look at the codes of every vector that passes.");
+    return;
+  }
   printf("The default (target_recall %g", b->promised_recall);
   if (s->expected_count) printf("; its calibration expects %.4f", s->expected / s->expected_count);
   printf(") found %s%.4f%s, give or take %.4f: ", kept == PROMISE_MISSED ? ctl_colour.yellow : ctl_colour.green,
@@ -228,10 +248,12 @@ static void print_exact(const bench *b) {
   const bench_setting *s = b->usual;
   char count[32];
   printf("Every search here is exact: ");
-  if (b->tail_rows == b->index_rows)
+  if (strcmp(b->configured, "flat") == 0)
+    printf("the index is flat, and all %s vectors are scanned", grouped(b->index_rows, count));
+  else if (b->tail_rows == b->index_rows)
     printf("all %s vectors are in the tail, which is scanned (`ragctl index compact %s` makes a segment of them)",
            grouped(b->index_rows, count), b->kb);
-  else printf("so few vectors are left to search that they are all scored");
+  else printf("so few vectors are left to search that all of them are scored");
   printf(". There is nothing to set.\nIt takes %.3f ms in the median, %.3f ms at p99.\n", ms(s->vector.p50),
          ms(s->vector.p99));
 }
@@ -304,7 +326,7 @@ static void put_setting(const bench *b, rag_buf *out, const bench_setting *s) {
   if (s->expected_count) rag_json_put_double(out, s->expected / s->expected_count);
   else rag_buf_append_str(out, "null");
   ctl_body_bool(out, "front", s->front);
-  ctl_body_bool(out, "cheapest", s == b->best);
+  ctl_body_bool(out, "advised", s == b->best);
   rag_buf_append_char(out, '}');
 }
 

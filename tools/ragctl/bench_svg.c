@@ -16,7 +16,10 @@
 #define BOTTOM 62.0
 #define LETTER 6.3 // of 11 px, about
 #define LINE 13.0
-#define BOXES_MAX (2 * BENCH_SETTINGS_MAX)
+#define BOXES_MAX (2 * BENCH_SETTINGS_MAX + 1)
+#define STEPS 24u           // points of a line that labels keep off
+#define COVERS_LINE 10.0    // what each of them costs, in square pixels of a label that is covered
+#define COVERS_DISTANCE 0.8 // and each pixel from the point
 
 // Colours are written out for each class and once more for dark backgrounds, as many viewers know no CSS variables; one
 // that knows no media queries shows the light ones.
@@ -54,6 +57,10 @@ typedef struct drawing {
   rag_buf *out;
   box taken[BOXES_MAX];
   uint32_t taken_count;
+  struct {
+    double x, y;
+  } passed[2 * BENCH_SETTINGS_MAX * STEPS];
+  uint32_t passed_count;
 } drawing;
 
 static const char *const classes[] = {
@@ -97,9 +104,9 @@ static void put_heading(const drawing *d) {
   put_escaped(d->out, b->kb);
   rag_buf_printf(d->out, ": recall and latency of vector search</text>\n<text class=\"faint\" x=\"%g\" y=\"45\">",
                  LEFT);
-  rag_buf_printf(d->out, "%s vectors of %u dimensions, %s, %s at %s%s; %s queries, k = %u, best of %u rounds</text>\n",
+  rag_buf_printf(d->out, "%s vectors of %u dimensions, %s, %s at %s%s; %s queries, k = %u, best of %u %s</text>\n",
                  count, b->target.dimension, b->metric, b->engine, b->target.commit, b->filtered ? ", filtered" : "",
-                 queries, b->k, b->rounds_done);
+                 queries, b->k, b->rounds_done, b->rounds_done == 1 ? "round" : "rounds");
 }
 
 static void put_grid(const drawing *d) {
@@ -171,27 +178,34 @@ static void put_key(const drawing *d) {
 
 // ---------------------------------------------------------------------------------------------- the curve
 
-static void put_lines(const drawing *d, bench_series series) {
+static void put_lines(drawing *d, bench_series series) {
   const bench_setting *list[BENCH_SETTINGS_MAX];
   uint32_t count = bench_series_of(d->b, series, list);
   if (count < 2) return;
   rag_buf_printf(d->out, "<polyline class=\"line %s\" points=\"", classes[series]);
-  for (uint32_t i = 0; i < count; i++)
-    rag_buf_printf(d->out, "%s%.1f,%.1f", i ? " " : "", x_of(d, list[i]), y_of(d, list[i]));
+  for (uint32_t i = 0; i < count; i++) {
+    double x = x_of(d, list[i]), y = y_of(d, list[i]);
+    rag_buf_printf(d->out, "%s%.1f,%.1f", i ? " " : "", x, y);
+    for (uint32_t step = 0; i + 1 < count && step < STEPS; step++, d->passed_count++) {
+      d->passed[d->passed_count].x = x + (x_of(d, list[i + 1]) - x) * step / STEPS;
+      d->passed[d->passed_count].y = y + (y_of(d, list[i + 1]) - y) * step / STEPS;
+    }
+  }
   rag_buf_append_str(d->out, "\"/>\n");
 }
 
-static void put_wanted(const drawing *d) {
+static void take(drawing *d, box taken) {
+  if (d->taken_count < BOXES_MAX) d->taken[d->taken_count++] = taken;
+}
+
+static void put_wanted(drawing *d) {
   double share = bench_axes_y_of(&d->axes, d->b->target_recall), y = y_at(share);
   if (share <= 0) return;
   rag_buf_printf(d->out, "<line class=\"wanted\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n", x_at(0), y,
                  x_at(1), y);
   rag_buf_printf(d->out, "<text class=\"label faint\" text-anchor=\"end\" x=\"%.1f\" y=\"%.1f\">wanted: %g</text>\n",
                  x_at(1) - 4, y + 13, d->b->target_recall);
-}
-
-static void take(drawing *d, box taken) {
-  if (d->taken_count < BOXES_MAX) d->taken[d->taken_count++] = taken;
+  take(d, (box){x_at(1) - 84, y, 84, 16});
 }
 
 static void put_points(drawing *d, bench_series series) {
@@ -219,6 +233,10 @@ static double overlap(const drawing *d, box at) {
     double height = RAG_MIN(at.y + at.height, o->y + o->height) - RAG_MAX(at.y, o->y);
     if (width > 0 && height > 0) sum += width * height;
   }
+  for (uint32_t i = 0; i < d->passed_count; i++)
+    if (d->passed[i].x >= at.x && d->passed[i].x <= at.x + at.width && d->passed[i].y >= at.y &&
+        d->passed[i].y <= at.y + at.height)
+      sum += COVERS_LINE;
   if (at.x < LEFT + 2 || at.x + at.width > WIDTH - 4) sum += 1000;
   if (at.y < TOP - 16 || at.y + at.height > HEIGHT - BOTTOM - 2) sum += 1000;
   return sum;
@@ -230,12 +248,12 @@ static void put_label(drawing *d, const bench_setting *s) {
                                    {0, 1},   {0, -1},   {0.7, 0.8}, {-0.7, -0.8}};
   double x = x_of(d, s), y = y_of(d, s), width = LETTER * (double)strlen(s->name) + 2, least = INFINITY, radius = 0;
   box best = {0};
-  for (size_t r = 0; r < RAG_COUNT_OF(radii) && least > 0; r++)
-    for (size_t w = 0; w < RAG_COUNT_OF(ways) && least > 0; w++) {
+  for (size_t r = 0; r < RAG_COUNT_OF(radii); r++)
+    for (size_t w = 0; w < RAG_COUNT_OF(ways); w++) {
       double cx = x + ways[w][0] * radii[r], cy = y + ways[w][1] * radii[r];
       double left = ways[w][0] > 0.5 ? cx : ways[w][0] < -0.5 ? cx - width : cx - width / 2;
       box at = {left, cy - LINE / 2 + (fabs(ways[w][0]) < 0.5 ? ways[w][1] * 5 : 0), width, LINE};
-      double covers = overlap(d, at);
+      double covers = overlap(d, at) + COVERS_DISTANCE * radii[r];
       if (covers < least) least = covers, best = at, radius = radii[r];
     }
   take(d, best);

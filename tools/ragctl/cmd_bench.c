@@ -43,7 +43,9 @@ bool bench_stopped(void) {
 
 static void catch_interrupts(void) { // the first; a second one ends the program at once
   struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)};
+  struct sigaction before;
   sigemptyset(&action.sa_mask);
+  if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler == SIG_IGN) return; // as of a shell's background jobs
   sigaction(SIGINT, &action, NULL);
 }
 
@@ -175,14 +177,14 @@ static void take_plan(bench_setting *setting, rag_json plan) {
 }
 
 // The part of the true hits that are there: as many as score no lower than the last of them.
-static float found_of(const bench *b, size_t at, rag_json answer) {
+static double found_of(const bench *b, size_t at, rag_json answer) {
   rag_json hits;
   uint32_t found = 0;
   if (b->wanted[at] == 0) return 1;
   if (!ctl_array(answer, "hits", &hits)) return 0;
   for (rag_json_iter it = rag_json_iter_of(hits); rag_json_iter_next(&it);)
     found += ctl_double(it.value, "score") >= b->floors[at];
-  return (float)RAG_MIN(found, b->wanted[at]) / (float)b->wanted[at];
+  return (double)RAG_MIN(found, b->wanted[at]) / (double)b->wanted[at];
 }
 
 static void note_build(bench *b, rag_json answer) {
@@ -300,7 +302,7 @@ static int scout(run *r, bench_setting *setting, ctl_progress *progress) {
     exit_status = search(r, i, setting, &answer);
     if (exit_status != CTL_EXIT_OK) break;
     note_build(b, answer);
-    sum += (double)(setting->found[i] = found_of(b, i, answer));
+    sum += setting->found[i] = found_of(b, i, answer);
     if (!rag_json_find(answer, rag_slice_str("plan"), &plan)) continue;
     take_plan(setting, plan);
     vote(plan, votes);

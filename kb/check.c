@@ -6,7 +6,10 @@
 //   REVISION      decodes; content and chunks lie below the kb's next numbers
 //   CONTENT       decodes
 //   CHUNK         decodes; its content is there and its span lies in the content's body
-//   VECTOR        the kb's dimension, finite numbers
+//   segments      the file of each, whole, as at opening (checksums, and what they cannot say); no two have a row in common.
+//                 One that is damaged is an error; one that is not there is a note, as backups have none: both are made
+//                 again when the kb is loaded, and a kb that was loaded since has none of them any more
+//   VECTOR        the kb's dimension, finite numbers; what the segments have of it
 //   DOCUMENT      decodes; says the same as its revision's row
 //   COMMIT        record and delta decode; the delta's base, or the checkpoint, is there; parents are older; the version
 //                 materialises; its numbers of documents and chunks are the record's
@@ -19,7 +22,7 @@
 // or an import that was cut short leaves such rows, and a newer program may add some.
 //
 // Memory: per kb, 20 bytes a revision, 8 a content, one bit a chunk. Threads: any; see rag_kbs_check.
-#include "kb/kb_internal.h"
+#include "kb/segments_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -53,6 +56,9 @@ typedef struct checker {
   ordinal_table contents;    // uint64_t: 1 + bytes of the body; 0: not there
   rag_bitmap_edit *chunks, *vectors, *commits;
   rag_bitmap_edit *live_revisions, *live_chunks; // of any commit
+  rag_index *sealed;                             // of the segments that are sound
+  rag_bitmap *numbers;                           // every one that a chunk can have
+  char *segments_dir;
 } checker;
 
 // ---------------------------------------------------------------------------------------------- reporting
@@ -219,6 +225,55 @@ static rag_status on_chunk(checker *c, rag_slice key, rag_slice value, rag_error
   return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
 }
 
+// Whether the row is there still: of a running kb, merges and purges exchange files all the time.
+static bool is_there_still(checker *c, rag_slice key) {
+  rag_value value = {0};
+  rag_status status = rag_store_get(c->store, NULL, RAG_CF_META, key, &value, NULL);
+  rag_value_free(&value);
+  return status != RAG_NOT_FOUND;
+}
+
+static rag_status on_segment(checker *c, rag_slice key, rag_slice value, rag_error *err) {
+  rag_segment_id id;
+  rag_error why = {0};
+  char name[RAG_SEGMENT_NAME_MAX];
+  RAG_UNUSED(value);
+  if (!known_key(c, RAG_CF_META, key, 9 + sizeof id.bytes) || u32_at(key, 5) != c->kb->space) return RAG_OK;
+  memcpy(id.bytes, key.data + 9, sizeof id.bytes);
+  rag_segment_name(&id, name);
+  rag_status status = rag_index_restore(c->sealed, c->segments_dir, &id, c->numbers, &why);
+  if (status == RAG_RESOURCE_EXHAUSTED) {
+    if (err != NULL) *err = why;
+    return status;
+  }
+  if (status == RAG_OK || !is_there_still(c, key)) return RAG_OK;
+  if (status == RAG_NOT_FOUND) report(c, RAG_CHECK_NOTE, "segment %s of the index is not there", name);
+  else report(c, RAG_CHECK_ERROR, "a segment of the index: %s", why.message);
+  return RAG_OK;
+}
+
+static rag_status check_segments(checker *c, rag_error *err) {
+  rag_kb__config_ref *ref = rag_kb__config(c->kb);
+  const rag_kb_config *config = &ref->config;
+  rag_index_options options = {.dimension = c->kb->dimension,
+                               .metric = c->kb->metric,
+                               .engine = config->engine[0] != '\0' ? config->engine : NULL,
+                               .factory = config->factory};
+  rag_status status = RAG_OK;
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
+  if (edit == NULL || rag_bitmap_edit_add_range(edit, 0, c->state.next_chunk) != RAG_OK) {
+    rag_bitmap_edit_destroy(edit);
+    RAG_TRY_OUT(rag_fail_no_memory(err, 0));
+  }
+  if (rag_bitmap_edit_finish(edit, &c->numbers) != RAG_OK) RAG_TRY_OUT(rag_fail_no_memory(err, 0));
+  RAG_TRY_OUT(rag_kb__segments_dir(c->kb, &c->segments_dir, err));
+  RAG_TRY_OUT(rag_index_create(&options, &c->sealed, err));
+  status = walk_meta(c, 'G', on_segment, err);
+out:
+  rag_ref_drop(ref);
+  return status;
+}
+
 static rag_status on_vector(checker *c, rag_slice key, rag_slice value, rag_error *err) {
   if (!known_key(c, RAG_CF_VECTOR, key, 12) || u32_at(key, 4) != c->kb->space) return RAG_OK; // other spaces: not ours
   uint32_t number = u32_at(key, 8);
@@ -234,6 +289,11 @@ static rag_status on_vector(checker *c, rag_slice key, rag_slice value, rag_erro
     report(c, RAG_CHECK_ERROR, "the vector of chunk %u has a number that is not finite", number);
     break;
   }
+  rag_index_view *view = rag_index_pin(c->sealed);
+  const float *sealed = rag_index_view_vector(view, number);
+  if (sealed != NULL && memcmp(sealed, value.data, value.size) != 0)
+    report(c, RAG_CHECK_ERROR, "the vector of chunk %u is another one in the index's segment", number);
+  rag_ref_drop(view);
   rag_status status = rag_bitmap_edit_add(c->vectors, number);
   return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
 }
@@ -500,6 +560,12 @@ static void forget_kb(checker *c) {
   rag_bitmap_edit_destroy(c->commits);
   rag_bitmap_edit_destroy(c->live_revisions);
   rag_bitmap_edit_destroy(c->live_chunks);
+  rag_index_destroy(c->sealed);
+  rag_ref_drop(c->numbers);
+  rag_free(c->segments_dir);
+  c->sealed = NULL;
+  c->numbers = NULL;
+  c->segments_dir = NULL;
   c->revisions = (ordinal_table){.item_bytes = sizeof(revision_seen)};
   c->contents = (ordinal_table){.item_bytes = sizeof(uint64_t)};
   c->chunks = c->vectors = c->commits = c->live_revisions = c->live_chunks = NULL;
@@ -536,6 +602,7 @@ static rag_status check_kb(checker *c, rag_kb *kb, rag_error *err) {
   RAG_TRY_OUT(walk_kb(c, RAG_CF_REVISION, on_revision, err));
   RAG_TRY_OUT(walk_kb(c, RAG_CF_CONTENT, on_content, err));
   RAG_TRY_OUT(walk_kb(c, RAG_CF_CHUNK, on_chunk, err));
+  RAG_TRY_OUT(check_segments(c, err));
   RAG_TRY_OUT(walk_kb(c, RAG_CF_VECTOR, on_vector, err));
   RAG_TRY_OUT(walk_kb(c, RAG_CF_DOCUMENT, on_document, err));
   RAG_TRY_OUT(walk_meta(c, 'L', on_log, err));

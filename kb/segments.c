@@ -58,6 +58,10 @@ static rag_status folder_of(const char *store_dir, uint32_t kb, const uint32_t *
   return RAG_OK;
 }
 
+rag_status rag_kb__segments_dir(const rag_kb *kb, char **out, rag_error *err) {
+  return folder_of(rag_store_dir(kb->store), kb->id, &kb->space, out, err);
+}
+
 static void key_segment(rag_key *key, const rag_kb *kb, const rag_segment_id *id) { // id NULL: of all
   rag_key_init(key);
   rag_key_u8(key, 'G');
@@ -196,7 +200,7 @@ rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error 
   bool removed = false;
   if (kb->segments_loaded) return RAG_OK;
   pthread_mutex_lock(&kb->segments_lock);
-  RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
+  RAG_TRY_OUT(rag_kb__segments_dir(kb, &dir, err));
   RAG_TRY_OUT(read_rows(kb, &rows, err));
   if (sweep(dir, &rows, &removed, &ignored) != RAG_OK)
     rag_log(RAG_LOG_WARN, "kb.segment_left", "kb=%s error=\"%s\"", kb->name, ignored.message);
@@ -498,7 +502,7 @@ rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_erro
   pthread_mutex_lock(&kb->segments_lock);
   while (kb->segments_slots != 0) pthread_cond_wait(&kb->segments_changed, &kb->segments_lock);
   atomic_fetch_sub(&kb->segments_interrupted, 1);
-  RAG_TRY_OUT(folder_of(rag_store_dir(kb->store), kb->id, &kb->space, &dir, err));
+  RAG_TRY_OUT(rag_kb__segments_dir(kb, &dir, err));
   RAG_TRY_OUT(catch_up(kb, dir, err));
   RAG_TRY_OUT(rag_index_task_erase(kb->index, chunks, &task, err));
   if (task != NULL) {
@@ -710,7 +714,7 @@ rag_status rag_kb__segments_run(void *ctx, rag_job *job, rag_error *err) {
   if (params.bad) return rag_fail(err, RAG_DATA_LOSS, "the job's parameters cannot be decoded");
   run r = {.kb = rag_kbs__find(kbs, id), .job = job};
   if (r.kb == NULL) return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", rag_job_subject(job));
-  rag_status status = folder_of(rag_store_dir(r.kb->store), r.kb->id, &r.kb->space, &r.dir, err);
+  rag_status status = rag_kb__segments_dir(r.kb, &r.dir, err);
   if (status == RAG_OK) status = rag_kb__load(r.kb, err);
   if (status == RAG_OK) status = mode == PARAMS_COMPACT ? make_compact(&r, err) : keep_house_alone(&r, err);
   else if (mode != PARAMS_COMPACT) atomic_store(&r.kb->segments_job, false);

@@ -12,6 +12,8 @@ RAG_NODISCARD rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exi
 void rag_kb__segments_wake(rag_kb *kb, bool look);
 // Purge: no file has anything of these chunks at return, which the index has forgotten already.
 RAG_NODISCARD rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_error *err);
+// Where the files are; owned. The folder may be missing.
+RAG_NODISCARD rag_status rag_kb__segments_dir(const rag_kb *kb, char **out, rag_error *err);
 // Files of a kb that is deleted; a missing folder is fine.
 RAG_NODISCARD rag_status rag_kb__segments_delete(rag_store *store, uint32_t kb, rag_error *err);
 void rag_kbs__segments_sweep(rag_kbs *kbs); // at open: files of kbs that are not there

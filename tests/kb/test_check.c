@@ -153,6 +153,72 @@ static void every_lost_row_is_named(void **state) {
   if (found.errors > 0) fail_msg("%s", found.first); // all are back
 }
 
+static void segment_path(const kb_fixture *f, rag_kb *kb, char out[512]) {
+  rag_error err = {0};
+  rag_kb_index info;
+  char name[RAG_SEGMENT_NAME_MAX];
+  OK(rag_kb_index_info(kb, &info, &err));
+  assert_int_equal(info.count, 1);
+  rag_segment_name(&info.segments[0].id, name);
+  rag_kb_index_free(&info);
+  snprintf(out, 512, "%.256s/index/%u/1/%s", f->dir, (unsigned)kb_test_describe(kb).id, name);
+}
+
+static void flip(const char *path, long offset) {
+  FILE *file = fopen(path, "r+");
+  assert_true(file && fseek(file, offset, SEEK_SET) == 0);
+  int byte = fgetc(file);
+  assert_true(byte != EOF && fseek(file, offset, SEEK_SET) == 0 && fputc(byte ^ 16, file) != EOF);
+  fclose(file);
+}
+
+static void segments_are_looked_at(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  char path[512], aside[600];
+  rag_kb *kb = kb_test_new(f);
+  for (int i = 0; i < 30; i++) {
+    char id[16], text[64];
+    snprintf(id, sizeof id, "d%d", i);
+    snprintf(text, sizeof text, "text number %d of many", i);
+    kb_test_put(kb, id, text);
+  }
+  OK(rag_jobs_run_foreground(f->jobs, NULL, NULL, &err));
+  findings found = check(f);
+  if (found.errors + found.notes > 0) fail_msg("%s", found.first);
+  segment_path(f, kb, path);
+  static const long places[] = {3, 60, 4099, 9000};
+  for (size_t i = 0; i < RAG_COUNT_OF(places); i++) {
+    flip(path, places[i]);
+    found = check(f);
+    assert_int_equal(found.errors, 1);
+    assert_non_null(strstr(found.first, strrchr(path, '/') + 1));
+    flip(path, places[i]);
+  }
+  snprintf(aside, sizeof aside, "%s.aside", path);
+  assert_int_equal(rename(path, aside), 0);
+  found = check(f);
+  assert_true(found.errors == 0 && found.notes == 1); // as after a restore
+  assert_int_equal(rename(aside, path), 0);
+
+  static saved rows[64]; // a vector that is not the one which was sealed
+  uint32_t count = save_rows(f, RAG_CF_VECTOR, rows, RAG_COUNT_OF(rows));
+  assert_int_equal(count, 30);
+  rows[11].value.data[5] ^= 1;
+  change_row(f, RAG_CF_VECTOR, rag_buf_slice(&rows[11].key), rag_buf_slice(&rows[11].value));
+  found = check(f);
+  assert_true(found.errors == 1 && strstr(found.first, "is another one in the index's segment") != NULL);
+  rows[11].value.data[5] ^= 1;
+  change_row(f, RAG_CF_VECTOR, rag_buf_slice(&rows[11].key), rag_buf_slice(&rows[11].value));
+  found = check(f);
+  assert_int_equal(found.errors + found.notes, 0);
+  for (uint32_t i = 0; i < count; i++) {
+    rag_buf_free(&rows[i].key);
+    rag_buf_free(&rows[i].value);
+  }
+  rag_ref_drop(kb);
+}
+
 static void strays_are_notes(void **state) {
   kb_fixture *f = *state;
   rag_key key;
@@ -172,6 +238,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_sound_store_has_no_findings, kb_test_setup, kb_test_teardown),
       cmocka_unit_test_setup_teardown(a_client_may_leave_vectors_out, kb_test_setup, kb_test_teardown),
       cmocka_unit_test_setup_teardown(every_lost_row_is_named, kb_test_setup, kb_test_teardown),
+      cmocka_unit_test_setup_teardown(segments_are_looked_at, kb_test_setup, kb_test_teardown),
       cmocka_unit_test_setup_teardown(strays_are_notes, kb_test_setup, kb_test_teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,8 +35,8 @@ static rag_status try_put(rag_kb *kb, uint32_t from, uint32_t count, uint32_t sa
     float *vector = vectors + (size_t)i * kb->dimension;
     fill(from + i + salt * 1000003, kb->dimension, vector);
     snprintf(ids[i], sizeof ids[i], "d%u", from + i);
-    inputs[i] = (rag_document_input){
-        .id = S(ids[i]), .text = S(ids[i]), .vector = vector, .vector_dimension = kb->dimension};
+    inputs[i] =
+        (rag_document_input){.id = S(ids[i]), .text = S(ids[i]), .vector = vector, .vector_dimension = kb->dimension};
   }
   rag_put put = {.documents = inputs, .document_count = count};
   rag_write write = {0};
@@ -322,7 +322,8 @@ static void little_memory(void **state) {
     run_jobs(f);
   }
   rag_kb_index info = index_of(kb);
-  assert_true(info.rows == 12000 && info.count > 0 && info.tail_rows < 8192 && info.memory_bytes < config.memory_bytes_max);
+  assert_true(info.rows == 12000 && info.count > 0 && info.tail_rows < 8192 &&
+              info.memory_bytes < config.memory_bytes_max);
   assert_found(kb, 0, 12000, 0, 997);
   rag_ref_drop(kb);
 }
@@ -528,10 +529,10 @@ static void deleted_while_it_is_built(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      KB_TEST(cancelled_before_it_began), KB_TEST(one_job_of_many_processes), KB_TEST(other_jobs_have_their_turn),
+      KB_TEST(cancelled_before_it_began),  KB_TEST(one_job_of_many_processes),  KB_TEST(other_jobs_have_their_turn),
       KB_TEST(a_load_that_fails_half_way), KB_TEST(a_task_that_fails_anywhere), KB_TEST(little_memory),
-      KB_TEST(no_room_above_the_mark), KB_TEST(a_write_that_fails), KB_TEST(what_gc_took_is_erased),
-      KB_TEST(a_file_that_stays_is_said), KB_TEST(a_purge_interrupts), KB_TEST(deleted_while_it_is_built),
+      KB_TEST(no_room_above_the_mark),     KB_TEST(a_write_that_fails),         KB_TEST(what_gc_took_is_erased),
+      KB_TEST(a_file_that_stays_is_said),  KB_TEST(a_purge_interrupts),         KB_TEST(deleted_while_it_is_built),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

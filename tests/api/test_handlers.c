@@ -471,6 +471,41 @@ static void test_jobs(void **state) {
   CALL(400, "POST", DOCS "/gc", "{}");
 }
 
+static void test_index(void **state) {
+  service *s = *state;
+  create_docs(s);
+  PUT("main", "a=one word", "b=two words", "c=three of them");
+  CALL(200, "GET", DOCS "/index", NULL);
+  EXPECT("engine", "auto");
+  EXPECT("build", "flat");
+  EXPECT("rows", "3");
+  EXPECT("tail_rows", "3");
+  EXPECT("segments", "[]");
+  CALL(200, "POST", DOCS "/index:compact", "{}");
+  char job[32];
+  snprintf(job, sizeof(job), "%s", at(s, "job"));
+  wait_job(s, job, "succeeded");
+  EXPECT("kind", "index-compact");
+  CALL(200, "GET", DOCS "/index", NULL);
+  EXPECT("rows", "3");
+  EXPECT("tail_rows", "0");
+  EXPECT("segments.0.engine", "flat"); // of so few
+  EXPECT("segments.0.rows", "3");
+  EXPECT("segments.0.present", "3");
+  CALL(200, "POST", DOCS "/search",
+       "{\"query\":\"two words\",\"mode\":\"vector\",\"k\":1,\"include\":[\"plan\"],\"params\":{\"target_recall\":0.5,"
+       "\"ef\":64,\"nprobe\":3,\"rerank\":20}}");
+  EXPECT("hits.0.document_id", "b");
+  EXPECT("plan.engine", "flat");
+  EXPECT("plan.tail_rows", "0");
+  EXPECT("plan.segments", "1");
+  EXPECT("plan.expected_recall", "1.0"); // so few are scored exactly
+  ERROR(404, "not_found", "<absent>", "'none'", "GET", "/v1/kbs/none/index", NULL);
+  ERROR(404, "not_found", "<absent>", "'none'", "POST", "/v1/kbs/none/index:compact", "{}");
+  CALL(200, "POST", "/v1/kbs", "{\"name\":\"lists\",\"index\":{\"engine\":\"faiss\",\"factory\":\"IVF4,Flat\"}}");
+  EXPECT("index.factory", "IVF4,Flat");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -478,6 +513,7 @@ int main(void) {
       TEST(test_documents),     TEST(test_document_errors),  TEST(test_patch),
       TEST(test_search),        TEST(test_search_by_vector), TEST(test_versions),
       TEST(test_expect_parent), TEST(test_list_documents),   TEST(test_jobs),
+      TEST(test_index),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,20 +3,22 @@
 // Method: one store is built (versions, merges, deletions, large texts, blobs, several table files) and kept in two
 // states: closed in good order, and killed with commits in its log; beside it two backups and an export. Each round takes
 // a fresh copy, picks a file and a place at random, flips a bit there (or cuts the file off there, or removes it), and
-// asks everything again in a child process: every document of every version, searches, logs, diffs, then the check; of
-// backups: verify, then restore and ask; of the export: import and ask. The answers are compared with those of the
-// untouched store, one by one.
+// asks everything again in a child process: the check, every document of every version, searches, logs, diffs; then its
+// jobs run, which seal what was lost of the index, and the searches are asked again; of backups: verify, then restore and
+// ask; of the export: import and ask. The answers are compared with those of the untouched store, one by one.
 //
 // A round's outcome
 //   detected  the damage was named (status data_loss) by the opening, by the answers that it concerns, by the check, by
 //             verify or by the import; every other answer was right
-//   harmless  every answer is right and nothing complains
+//   harmless  every answer is right and nothing complains. Of a segment of the index that is not enough: whatever was done
+//             to it, the check must name the file
 //   torn      the newest log of a killed store ends sooner: no one can tell that from a power cut (store/seal.c). The
 //             store must open, and be sound by its check
 //   WRONG, CRASH, UNNAMED (an error that does not name the damage): failures
 //
-// usage: corruption [--rounds N] [--seed S] [--dir WORK] [--log FILE] [--mutant]
+// usage: corruption [--rounds N] [--seed S] [--dir WORK] [--log FILE] [--only KIND] [--mutant]
 //        corruption --ask DIR MODE OUT       (the child)
+// --only: damage to files of one kind alone ("segment", "table", "log", ...) of the closed store.
 #include "api/api.h"
 #include "base/json.h"
 
@@ -29,12 +31,15 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PATH_BYTES 512
 #define FILES_MAX 4096
 #define CHILD_SECONDS 60
 #define DOCUMENTS 60u
+#define SEAL_ROWS 24u // so that each knowledge base has segments: scanned ones, and with a graph
+#define GRAPH_ROWS 64u
 #define EXIT_REFUSED 10 // the store, the backup or the export was refused: the reason is in OUT
 #define EXIT_ASKED 0
 
@@ -58,13 +63,23 @@ static rag_status open_service(const char *dir, const char *backups, bool mutant
   options.data_dir = dir;
   options.backup_dir = backups;
   options.job_threads = 0;
+  options.kbs.load_at_open = false; // so that the check sees what the loading would put right
+  options.kbs.seal_rows = SEAL_ROWS;
+  options.kbs.graph_rows = GRAPH_ROWS;
   options.store.cache_bytes = 8u << 20;
   options.store.write_buffer_bytes = 8u << 20;
   options.store.mutant_unchecked = mutant;
   return rag_api_open(&options, out, err);
 }
 
-// One line of OUT for each answer: status, then the body without what time changes. A tab ends the question's name.
+// Takes a value out of a body: what differs between two right answers.
+static void leave_out(char *text, const char *name, const char *end) {
+  char *at = text ? strstr(text, name) : NULL;
+  if (at) memmove(at, at + strcspn(at, end), strlen(at + strcspn(at, end)) + 1);
+}
+
+// One line of OUT for each answer: status, then the body without what time changes, and without the name of the index's
+// build, which is another one when a segment was made again. A tab ends the question's name.
 static void ask(rag_api *api, FILE *out, const char *method, const char *target, const char *body) {
   rag_arena *arena = rag_arena_create(0);
   rag_api_request request = {.method = method,
@@ -75,15 +90,27 @@ static void ask(rag_api *api, FILE *out, const char *method, const char *target,
   rag_api_response answer;
   rag_api_handle(api, &request, arena, &answer);
   char *text = rag_arena_strndup(arena, answer.body.data, answer.body.size);
-  char *took = text ? strstr(text, "\"took_us\":") : NULL;
-  if (took) memmove(took, took + strcspn(took, ",}"), strlen(took + strcspn(took, ",}")) + 1);
+  leave_out(text, "\"took_us\":", ",}");
+  leave_out(text, "\"index_build\":", ",}");
   fprintf(out, "%s %s %s\t%d %s\n", method, target, body ? body : "", answer.http_status, text ? text : "");
   rag_arena_destroy(arena);
 }
 
+static const char *const refs[] = {"main", "v1", "side", "main~2", "c3"};
+
+static void ask_searches(rag_api *api, FILE *out, const char *at) {
+  char body[256];
+  for (int q = 0; q < 4; q++) {
+    snprintf(body, sizeof(body),
+             "{\"query\":\"word%d number %d\",\"at\":\"%s\",\"k\":50,\"exact\":true,\"mode\":\"vector\","
+             "\"include\":[\"text\",\"metadata\",\"vector\",\"scores\"]}",
+             q * 7, q, at);
+    ask(api, out, "POST", "/v1/kbs/docs/search", body);
+  }
+}
+
 static void ask_everything(rag_api *api, FILE *out) {
-  static const char *const refs[] = {"main", "v1", "side", "main~2", "c3"};
-  char target[256], body[256];
+  char target[256];
   ask(api, out, "GET", "/v1/kbs", NULL);
   for (int kb = 0; kb < 2; kb++) {
     const char *name = kb ? "other" : "docs";
@@ -99,13 +126,7 @@ static void ask_everything(rag_api *api, FILE *out) {
     ask(api, out, "GET", target, NULL);
     snprintf(target, sizeof(target), "/v1/kbs/docs/diff?from=c2&to=%s&text=true", refs[r]);
     ask(api, out, "GET", target, NULL);
-    for (int q = 0; q < 4; q++) {
-      snprintf(body, sizeof(body),
-               "{\"query\":\"word%d number %d\",\"at\":\"%s\",\"k\":50,\"exact\":true,\"mode\":\"vector\","
-               "\"include\":[\"text\",\"metadata\",\"vector\",\"scores\"]}",
-               q * 7, q, refs[r]);
-      ask(api, out, "POST", "/v1/kbs/docs/search", body);
-    }
+    ask_searches(api, out, refs[r]);
   }
   for (unsigned i = 0; i < DOCUMENTS; i += 7) {
     snprintf(target, sizeof(target), "/v1/kbs/docs/documents/d%u", i);
@@ -136,6 +157,36 @@ static rag_status write_fd(void *ctx, const void *data, size_t size, rag_error *
   return rag_os_write_all(*(int *)ctx, data, size, err);
 }
 
+static rag_status look_at_index(rag_api *api, const char *name, rag_kb_index *out, rag_error *err) {
+  rag_kb *kb = NULL;
+  RAG_TRY(rag_kbs_get(rag_api_kbs(api), rag_slice_str(name), &kb, err));
+  rag_status status = rag_kb_index_info(kb, out, err); // loads it
+  rag_ref_drop(kb);
+  return status;
+}
+
+// Runs what waits, as a server would, and says whether all is sealed that is to be.
+static void seal_again(rag_api *api, FILE *out) {
+  static const char *const names[] = {"docs", "other"};
+  for (int after = 0; after < 2; after++) {
+    for (size_t i = 0; i < RAG_COUNT_OF(names); i++) {
+      rag_error err = {0};
+      rag_kb_index info = {0};
+      rag_status status = look_at_index(api, names[i], &info, &err);
+      bool sealed = info.count > 0 && info.tail_rows < SEAL_ROWS;
+      if (after && status == RAG_OK)
+        fprintf(out, "index of %s\t%llu rows, %s\n", names[i], (unsigned long long)info.rows,
+                sealed ? "sealed" : "not sealed");
+      else if (after) fprintf(out, "index of %s\t\"%s\": %s\n", names[i], rag_status_name(status), err.message);
+      rag_kb_index_free(&info);
+    }
+    rag_error err = {0};
+    if (!after && rag_jobs_run_foreground(rag_api_jobs(api), NULL, NULL, &err) != RAG_OK)
+      fprintf(out, "jobs\t%s: %s\n", rag_status_name(err.status), err.message);
+  }
+  for (size_t r = 0; r < RAG_COUNT_OF(refs); r++) ask_searches(api, out, refs[r]);
+}
+
 static int ask_store(const char *dir, bool mutant, FILE *out) {
   rag_api *api = NULL;
   rag_error err = {0};
@@ -143,10 +194,11 @@ static int ask_store(const char *dir, bool mutant, FILE *out) {
   rag_check_result result;
   rag_status status = open_service(dir, NULL, mutant, &api, &err);
   if (status != RAG_OK) return refuse(out, "open", status, &err);
-  ask_everything(api, out);
   status = rag_kbs_check(rag_api_kbs(api), &options, &result, &err);
   if (status == RAG_OK) fprintf(out, "check\t%llu errors\n", (unsigned long long)result.errors);
   else fprintf(out, "check\t%s: %s\n", rag_status_name(status), err.message);
+  ask_everything(api, out);
+  seal_again(api, out);
   rag_api_close(api);
   fclose(out);
   return EXIT_ASKED;
@@ -270,10 +322,24 @@ static void last_history(rag_api *api) { // stays in the log of the killed store
   put_documents(api, "other", "main", 3, 12, 6);
 }
 
-static void copy_tree(const char *from, const char *to) {
+static bool try_copy(const char *from, const char *to) {
   char command[3 * PATH_BYTES];
-  snprintf(command, sizeof(command), "cp -a '%s' '%s'", from, to);
-  if (rag_os_remove_tree(to, NULL) != RAG_OK || system(command) != 0) fatal("copy");
+  snprintf(command, sizeof(command), "cp -a '%s' '%s' 2>/dev/null", from, to);
+  if (rag_os_remove_tree(to, NULL) != RAG_OK) fatal(to);
+  return system(command) == 0;
+}
+
+static void copy_tree(const char *from, const char *to) {
+  if (!try_copy(from, to)) fatal("copy");
+}
+
+// Of a store that is open: again, where its background work has renamed or removed a file meanwhile.
+static void copy_open_store(const char *from, const char *to) {
+  for (int attempt = 0;; attempt++) {
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+    if (try_copy(from, to)) return;
+    if (attempt == 10) fatal("copy");
+  }
 }
 
 static void make_backup(rag_api *api, const char *dir) {
@@ -297,9 +363,10 @@ static void build(const char *work) {
     if (open_service(closed, NULL, false, &api, &err) != RAG_OK) fatal(err.message);
     if (part == 0) first_history(api);
     if (part == 1) second_history(api);
+    if (part < 2 && rag_jobs_run_foreground(rag_api_jobs(api), NULL, NULL, &err) != RAG_OK) fatal(err.message);
     if (part == 1) make_backup(api, backups);
     if (part == 2) last_history(api);
-    if (part == 2) copy_tree(closed, killed); // as a kill here would leave it: synced commits are in the file
+    if (part == 2) copy_open_store(closed, killed); // as a kill here would leave it: synced commits are in the file
     if (part == 2) make_backup(api, backups);
     if (part == 2) {
       int fd = open(export, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -359,6 +426,7 @@ static const char *kind_of(const char *path) {
                                          {"ENDPOINT", "ENDPOINT"},
                                          {".sst", "table"},
                                          {".blob", "blob"},
+                                         {".seg", "segment"},
                                          {".log", "log"}};
   for (size_t i = 0; i < RAG_COUNT_OF(kinds); i++)
     if (strstr(path, kinds[i][0])) return kinds[i][1];
@@ -495,9 +563,20 @@ static bool is_sound(const char *got) { // by its check
   return sound;
 }
 
+static bool says(const char *got, const char *what) {
+  char *line = NULL;
+  size_t room = 0;
+  bool found = false;
+  FILE *file = fopen(got, "r");
+  while (file && !found && getline(&line, &room, file) >= 0) found = strstr(line, what) != NULL;
+  free(line);
+  if (file) fclose(file);
+  return found;
+}
+
 typedef struct options {
   uint64_t rounds, seed;
-  const char *dir, *log;
+  const char *dir, *log, *only;
   bool mutant;
 } options;
 
@@ -508,7 +587,8 @@ static void run_round(const options *o, const char *work, uint64_t round, FILE *
   static const char *const ways[] = {"flip", "cut", "remove"};
   char source[PATH_BYTES], copy[PATH_BYTES], path[2 * PATH_BYTES], expected[PATH_BYTES], got[PATH_BYTES],
       extra[PATH_BYTES];
-  const char *mode = o->mutant ? "closed" : modes[(const int[]){0, 0, 0, 1, 1, 1, 2, 2, 3, 0}[next_random(10)]];
+  const char *mode =
+      o->mutant || o->only ? "closed" : modes[(const int[]){0, 0, 0, 1, 1, 1, 2, 2, 3, 0}[next_random(10)]];
   verdict v;
   snprintf(source, sizeof(source), "%.400s/%s", work, mode);
   snprintf(copy, sizeof(copy), "%.400s/copy", work);
@@ -518,7 +598,7 @@ static void run_round(const options *o, const char *work, uint64_t round, FILE *
   copy_tree(source, copy);
   if (rag_os_remove_tree(extra, NULL) != RAG_OK) fatal("remove");
   list_targets(copy);
-  const target *t = choose_target(o->mutant ? "table" : NULL);
+  const target *t = choose_target(o->mutant ? "table" : o->only);
   // Of ten, eight flips.
   unsigned draw = o->mutant || t->size == 0 ? 0 : (unsigned)next_random(10);
   unsigned way = draw < 8 ? 0 : draw - 7;
@@ -534,6 +614,8 @@ static void run_round(const options *o, const char *work, uint64_t round, FILE *
   judge(status, expected, got, &v);
   if (strcmp(v.name, "WRONG") == 0 && strcmp(mode, "killed") == 0 && way > 0 && is_newest_log(t->path) && is_sound(got))
     v.name = "torn";
+  if (strcmp(kind_of(t->path), "segment") == 0 && strcmp(v.name, "harmless") == 0)
+    v.name = says(got, strrchr(t->path, '/') + 1) ? "detected" : "UNNAMED";
   for (int i = 0; i < 6; i++) counts[i] += strcmp(v.name, outcomes[i]) == 0;
   fprintf(log, "%llu\t%s\t%s\t%s\t%s\t%lld.%u\t%s\t%s\n", (unsigned long long)round, v.name, mode, kind_of(t->path),
           ways[way], (long long)at, bit, t->path, v.how);
@@ -548,8 +630,9 @@ static void parse(options *o, int argc, char **argv) {
     else if (value && strcmp(argv[i], "--seed") == 0) o->seed = strtoull(argv[++i], NULL, 10);
     else if (value && strcmp(argv[i], "--dir") == 0) o->dir = argv[++i];
     else if (value && strcmp(argv[i], "--log") == 0) o->log = argv[++i];
+    else if (value && strcmp(argv[i], "--only") == 0) o->only = argv[++i];
     else {
-      fprintf(stderr, "usage: corruption [--rounds N] [--seed S] [--dir WORK] [--log FILE] [--mutant]\n");
+      fprintf(stderr, "usage: corruption [--rounds N] [--seed S] [--dir WORK] [--log FILE] [--only KIND] [--mutant]\n");
       exit(2);
     }
   }

@@ -202,6 +202,33 @@ try 0 "${ctl[@]}" bench same --count 40 --rounds 1
 says '^queries 40, vectors of its own documents; '
 says '^Note: stored vectors were asked for'
 
+# --- other engines have other knobs
+try 0 "${ctl[@]}" kb create lists --engine ivf
+try 0 "${ctl[@]}" import lists docs.ndjson
+try 0 "${ctl[@]}" index compact lists
+says '^[0-9a-f]{8}  ivf '
+try 0 "${ctl[@]}" bench lists --queries queries.txt --rounds 1
+says '^SETTING +NPROBE +RECALL@10'
+says '^nprobe 1 +1 '
+says '^nprobe 2 +2 '
+factory() { # KB FACTORY: false where this build has no FAISS
+  curl -sS -H 'Content-Type: application/json' "$url/v1/kbs" \
+    -d "{\"name\": \"$1\", \"index\": {\"engine\": \"faiss\", \"factory\": \"$2\"}}" >out || fail 'no answer'
+  grep -q 'created_at' out || return 1
+  try 0 "${ctl[@]}" import "$1" docs.ndjson
+  try 0 "${ctl[@]}" index compact "$1"
+  grep -Eq '^[0-9a-f]{8}  faiss ' out
+}
+if factory probes IVF16,SQ8; then
+  try 0 "${ctl[@]}" bench probes --queries queries.txt --rounds 1
+  says '^nprobe 1 '
+  factory codes PQ48x4fs || fail 'no segment of codes'
+  try 0 "${ctl[@]}" bench codes --queries queries.txt --rounds 1 --target-recall 1 --json
+  says '"name":"rerank 10".*"name":"rerank 15"'
+  silent_about '"name":"(ef|nprobe) '
+  says '"kb":(null|\{"index":\{"target_recall":[0-9.]+,"factory":"PQ48x4fs"\}\})' # what a PATCH must repeat
+fi
+
 # --- nothing to set
 try 0 "${ctl[@]}" kb create flat --engine flat
 head -n 300 docs.ndjson >few.ndjson

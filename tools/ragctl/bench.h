@@ -1,8 +1,8 @@
-// What the files of `ragctl bench` share: cmd_bench.c runs it, bench_queries.c finds what to ask, bench_report.c says what
-// came of it (table, advice, JSON), bench_draw.c draws the curve in the terminal and bench_svg.c as a file.
+// What the files of `ragctl bench` share: cmd_bench.c runs it, bench_queries.c finds what to ask, bench_report.c says
+// what came of it (table, advice, JSON), bench_draw.c draws the curve in the terminal and bench_svg.c as a file.
 //
-// The curve is recall over latency. Recall is drawn by its misses: each step up halves, or so, what is not found, as 0.98
-// and 0.99 are further apart for whoever searches than 0.60 and 0.61. Latency is logarithmic.
+// The curve is recall over latency. Recall is drawn by its misses: each step up halves, or so, what is not found, as
+// 0.98 and 0.99 are further apart for whoever searches than 0.60 and 0.61. Latency is logarithmic.
 #ifndef RAGD_TOOLS_BENCH_H
 #define RAGD_TOOLS_BENCH_H
 

@@ -1,7 +1,7 @@
 // The curve of `ragctl bench` in the terminal, and the axes that the SVG has too.
 //
-// A cell of the terminal is two by four dots of Braille for the lines, or one character for a point, a label or a part of
-// an axis. Where stdout is no terminal, or a dumb one, lines are rows of "." and everything is ASCII.
+// A cell of the terminal is two by four dots of Braille for the lines, or one character for a point, a label or a
+// part of an axis. Where stdout is no terminal, or a dumb one, lines are rows of "." and everything is ASCII.
 #include "tools/ragctl/bench.h"
 
 #include <math.h>
@@ -166,7 +166,7 @@ static void draw_points(canvas *c, const bench *b, const bench_axes *axes, bench
 
 // ---------------------------------------------------------------------------------------------- labels
 
-// What a label there would cover: the dots of lines, or UINT32_MAX where there is no room. Two labels are a blank apart.
+// What a label there would cover: the dots of lines, or UINT32_MAX where there is no room. Labels are a blank apart.
 static uint32_t covered(const canvas *c, int row, int column, int size) {
   uint32_t dots = 0;
   if (row < 0 || row >= (int)ROWS || column < 0 || column + size > (int)c->columns) return UINT32_MAX;

@@ -1,7 +1,7 @@
 // The questions of `ragctl bench`: read from a file, or taken from the knowledge base itself.
 //
-// A sample of documents is spread over the whole listing without knowing its length: every step-th document is kept, and
-// when twice as many as wanted have come together, every other one is dropped and the step doubled.
+// A sample of documents is spread over the whole listing without knowing its length: every step-th document is kept,
+// and when twice as many as wanted have come together, every other one is dropped and the step doubled.
 #include "tools/ragctl/bench.h"
 
 #include <errno.h>

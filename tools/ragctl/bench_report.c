@@ -1,5 +1,5 @@
-// What came of `ragctl bench`: percentiles, the front of settings that nothing beats, the advice; as a table and lines for
-// people, and as one JSON object.
+// What came of `ragctl bench`: percentiles, the front of settings that nothing beats, the advice; as a table and
+// lines for people, and as one JSON object.
 #include "tools/ragctl/bench.h"
 
 #include <math.h>

@@ -1,17 +1,16 @@
-// ragctl bench: recall and latency of vector search on a knowledge base, against exact search, over the settings that its
-// index has.
+// ragctl bench: recall and latency of vector search on a knowledge base, against exact search, over the settings that
+// its index has.
 //
 // Three passes over the same queries, all of one commit:
-//   1. exact   each query once with "exact": the truth is the score of its k-th hit. What scores no lower counts as found,
-//              so that of equal documents it does not matter which one is.
+//   1. exact   each query once with "exact": the truth is the score of its k-th hit. What scores no lower counts as
+//              found, so that of equal documents it does not matter which one is.
 //   2. scout   each setting once: its recall. The ladder of a knob ends where wider finds nothing more.
 //   3. rounds  latency: every setting query by query, beginning with another one each time, so that what disturbs the
-//              machine, and what one search leaves in the caches for the next, hits all alike. Of each query the best of
-//              the rounds counts.
-// A search allocates and waits like any other client's; latency is what the server says it took (plan.vector_us, took_us),
-// so the way there is not in it.
+//              machine, and what one search leaves in the caches for the next, hits all alike. Of each query the best
+//              of the rounds counts.
+// Latency is what the server says that a search took (plan.vector_us, took_us), so the way there is not in it.
 //
-// SIGINT ends the pass at hand after the search at hand; a round that is complete is reported.
+// SIGINT ends the pass at hand after the search at hand; rounds that are complete are reported.
 #include "tools/ragctl/bench.h"
 
 #include <errno.h>

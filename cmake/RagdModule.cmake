@@ -67,7 +67,7 @@ function(ragd_tests module)
     add_executable(${target} ${source})
     target_link_libraries(${target} PRIVATE ${ARG_LINK} ragd_cmocka)
     add_test(NAME ${target} COMMAND ${target})
-    set_tests_properties(${target} PROPERTIES LABELS ${module} TIMEOUT 300)
+    set_tests_properties(${target} PROPERTIES LABELS ${module} TIMEOUT 900)
     # Libraries that are not instrumented: each line there has its reason.
     if(RAGD_SANITIZE STREQUAL "thread")
       set_tests_properties(${target} PROPERTIES TIMEOUT 1500 ENVIRONMENT

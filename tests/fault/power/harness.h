@@ -56,6 +56,9 @@ typedef struct harness {
   uint64_t total_acknowledged, total_in_flight_kept, total_checked_at_commit;
   uint64_t total_gone, total_jobs, total_resumed, total_agreements;
   uint64_t acknowledged_of[OP_GC + 1]; // by kind
+  uint64_t sealed, merged, erased;     // segments of the index that were made, by why; of all children
+  uint64_t cut_while_building;         // children that left a segment's file in the middle of its making
+  uint64_t killed_in_segments;         // children that were killed before a step on such a file, on purpose
 
   // The oracle of search (agree.c): opened at the first need.
   rag_store *scratch_store;

@@ -16,6 +16,7 @@
 #define ROUNDS_PER_FOLDER 5u
 #define OPEN_WAIT_US UINT64_C(60000000)
 #define OPS_MAX 1000000u
+#define SEGMENTS_WAIT_US UINT64_C(3000000)
 
 typedef struct options {
   uint32_t rounds, threads;
@@ -52,10 +53,27 @@ static void parse(int argc, char **argv, options *o, harness *h) {
   }
 }
 
-// A quarter of the kills come while the store opens, the others while the threads write.
+// A step in the making or removing of a file of the index, before which the child ends.
+static void plan_for_segments(harness *h, char *out, size_t size) {
+  static const struct {
+    const char *class;
+    uint32_t calls; // about as many as a child comes to
+  } steps[] = {{"write", 24}, {"fsync", 8}, {"rename", 8}, {"unlink", 8}};
+  size_t i = harness_random(h, RAG_COUNT_OF(steps));
+  snprintf(out, size, "%s:KILL:%llu@.seg", steps[i].class, (unsigned long long)(1 + harness_random(h, steps[i].calls)));
+}
+
+// A quarter of the kills come while a segment of the index is made, a quarter of the others while the store opens, and
+// the rest at any time.
 static void run_child(harness *h) {
-  harness_spawn(h, "", OPS_MAX);
-  if (harness_random(h, 4) == 0) {
+  char plan[64] = "";
+  bool of_segments = harness_random(h, 4) == 0;
+  if (of_segments) plan_for_segments(h, plan, sizeof plan);
+  harness_spawn(h, plan, OPS_MAX);
+  if (of_segments) {
+    harness_listen(h, SEGMENTS_WAIT_US); // until it has killed itself
+    h->killed_in_segments += atomic_load(&h->report->fired) > 0;
+  } else if (harness_random(h, 4) == 0) {
     harness_listen(h, harness_random(h, 120000));
   } else {
     uint64_t until_ns = rag_clock_monotonic_ns() + OPEN_WAIT_US * 1000;

@@ -29,6 +29,7 @@ typedef struct kind {
   const char *part;
 } kind;
 
+// Last, the files of the index, in every step of their making, reading and removing.
 static const kind KINDS[] = {
     {FAULT_WRITE, "EIO", false, ""},         {FAULT_WRITE, "ENOSPC", true, ""},
     {FAULT_WRITE, "ENOSPC", false, ""},      {FAULT_WRITE, "SHORT", true, ""},
@@ -46,6 +47,11 @@ static const kind KINDS[] = {
     {FAULT_UNLINK, "EIO", false, ""},        {FAULT_UNLINK, "KILL", false, ""},
     {FAULT_TRUNCATE, "EIO", false, ""},      {FAULT_ALLOCATE, "ENOSPC", true, ""},
     {FAULT_CLOSE, "EIO", false, ""},         {FAULT_MKDIR, "ENOSPC", false, ""},
+    {FAULT_WRITE, "EIO", false, ".seg"},     {FAULT_WRITE, "ENOSPC", true, ".seg"},
+    {FAULT_WRITE, "KILL", false, ".seg"},    {FAULT_FSYNC, "EIO", false, ".seg"},
+    {FAULT_FSYNC, "KILL", false, ".seg"},    {FAULT_RENAME, "KILL", false, ".seg"},
+    {FAULT_UNLINK, "EIO", false, ".seg"},    {FAULT_UNLINK, "KILL", false, ".seg"},
+    {FAULT_READ, "EIO", false, ".seg"},      {FAULT_OPEN, "EMFILE", false, ".seg"},
 };
 #define KIND_COUNT RAG_COUNT_OF(KINDS)
 

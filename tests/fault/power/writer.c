@@ -243,7 +243,7 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[i], "no-read-check") == 0) read_check = false;
     else if (strncmp(argv[i], "buffer=", 7) == 0) options.write_buffer_bytes = strtoull(argv[i] + 7, NULL, 10);
   }
-  rag_log_setup(2, RAG_LOG_ERROR, RAG_LOG_TEXT);
+  rag_log_setup(2, RAG_LOG_INFO, RAG_LOG_TEXT); // the parent counts what is sealed
 
   RAG_TRY_OUT(rag_store_open(argv[1], &options, &store, &err));
   RAG_TRY_OUT(rag_jobs_open(store, 1, &jobs, &err));

@@ -168,14 +168,14 @@ void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_s
 uint64_t rag_index_view_tail_rows(const rag_index_view *view);
 
 typedef struct rag_index_task {
-  rag_index_view *view;     // owned: what it works on
-  rag_segment_id *inputs;   // owned: segments that go
+  rag_index_view *view;   // owned: what it works on
+  rag_segment_id *inputs; // owned: segments that go
   uint32_t input_count;
   rag_bitmap *rows[2];      // owned: of the new segments, heads' and history's; NULL: none
   rag_bitmap *erase;        // owned: the inputs are copied without what they know of these rows; then no rows[]
   rag_index_segment **made; // owned, by run
   uint32_t made_count;
-  const char *why;          // static
+  const char *why; // static
 } rag_index_task;
 // Sealing the tail takes a moment, merging segments may take long: one of each may be under way at once, and no more.
 // *out: RAG_OK and NULL when there is nothing to do.
@@ -202,8 +202,9 @@ RAG_NODISCARD rag_status rag_index_task_run(rag_index *index, rag_index_task *ta
                                             const rag_index_build_options *options, rag_error *err);
 // RAG_ABORTED: an input is no longer there; nothing was done.
 RAG_NODISCARD rag_status rag_index_task_install(rag_index *index, const rag_index_task *task, rag_error *err);
-void rag_index_task_made(const rag_index_task *task, uint32_t at, rag_index_segment_info *out); // a segment that run made
-void rag_index_task_destroy(rag_index_task *task);   // NULL is fine; removes no files
+void rag_index_task_made(const rag_index_task *task, uint32_t at,
+                         rag_index_segment_info *out);                         // a segment that run made
+void rag_index_task_destroy(rag_index_task *task);                             // NULL is fine; removes no files
 void rag_index_task_remove_files(const rag_index_task *task, const char *dir); // those that run made
 
 // At opening, before any append: takes in a segment of an earlier run; of its rows those in `exist`. RAG_NOT_FOUND,
@@ -489,11 +490,11 @@ void rag_lexical_stats_get(rag_lexical *lexical, rag_lexical_stats *out); // any
 // What is past a limit is not lost but *not decided*: a string that is too long or one too many marks its row with
 // RAG_FIELDS_MARK_OPAQUE at that path, a row whose paths or values are too many is opaque as a whole
 // (rag_fields_block_opaque). A row that an answer's words lack is then not out: the caller looks at it itself.
-#define RAG_FIELDS_PATH_BYTES_MAX 1024u // a longer path makes its row opaque
+#define RAG_FIELDS_PATH_BYTES_MAX 1024u     // a longer path makes its row opaque
 #define RAG_FIELDS_ROW_VALUES_DEFAULT 4096u // values of one row; more make the row opaque
-#define RAG_FIELDS_PATHS_DEFAULT 1024u  // paths in a block; those of the most rows are kept
+#define RAG_FIELDS_PATHS_DEFAULT 1024u      // paths in a block; those of the most rows are kept
 #define RAG_FIELDS_PATHS_MAX 16384u
-#define RAG_FIELDS_STRINGS_DEFAULT 65536u // different strings of one path in a block: one per row fits
+#define RAG_FIELDS_STRINGS_DEFAULT 65536u    // different strings of one path in a block: one per row fits
 #define RAG_FIELDS_STRING_BYTES_DEFAULT 256u // of one string
 #define RAG_FIELDS_STRING_BYTES_MAX (1u << 28)
 #define RAG_FIELDS_LIST_MAX 1024u      // paths in options

@@ -56,15 +56,15 @@ typedef struct rag_index_shared {
   uint32_t dimension; // immutable, as are the next three
   rag_metric metric;
   const rag_kernels *kernels;
-  uint64_t bytes_max;     // 0: no bound
+  uint64_t bytes_max; // 0: no bound
   double target_recall;
   uint32_t seal_rows, graph_rows;
   enum { RAG_INDEX__AUTO, RAG_INDEX__GRAPH, RAG_INDEX__IVF, RAG_INDEX__FAISS } choice; // of sealed segments' engines
   char factory[128];                                                                   // of faiss
-  struct rag_codes_rotation *rotation;   // owned; NULL: no segments
+  struct rag_codes_rotation *rotation;                                                 // owned; NULL: no segments
   pthread_mutex_t scratch_lock;
   struct segment_scratch *scratches; // guarded by: scratch_lock: idle ones
-  _Atomic uint64_t bytes; // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
+  _Atomic uint64_t bytes;            // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
 } rag_index_shared;
 // Adds `bytes` unless that would pass the bound (bounded) or whatever the bound says (not bounded: small copies that a
 // removal needs, as a full index must be able to shrink).

@@ -76,8 +76,8 @@ static void print_times(const char *name, double *us, uint32_t count) {
   qsort(us, count, sizeof *us, by_value);
   printf("\"%s\": {\"count\": %u, \"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": "
          "%.1f}",
-         name, count, at_part(us, count, .5), at_part(us, count, .9), at_part(us, count, .99),
-         at_part(us, count, .999), at_part(us, count, 1));
+         name, count, at_part(us, count, .5), at_part(us, count, .9), at_part(us, count, .99), at_part(us, count, .999),
+         at_part(us, count, 1));
 }
 
 // ---------------------------------------------------------------------------------------------- the kb
@@ -137,11 +137,11 @@ static void wait_for_index(void) { // until nothing is building for a while
 static void print_index(const char *name) {
   rag_kb_index info;
   MUST(rag_kb_index_info(b.kb, &info, err));
-  printf("\"%s\": {\"rows\": %" PRIu64 ", \"tail_rows\": %" PRIu64 ", \"memory_bytes\": %" PRIu64 ", \"segments\": [", name,
-         info.rows, info.tail_rows, info.memory_bytes);
+  printf("\"%s\": {\"rows\": %" PRIu64 ", \"tail_rows\": %" PRIu64 ", \"memory_bytes\": %" PRIu64 ", \"segments\": [",
+         name, info.rows, info.tail_rows, info.memory_bytes);
   for (uint32_t i = 0; i < info.count; i++)
-    printf("%s{\"engine\": \"%s\", \"history\": %s, \"rows\": %u, \"file_bytes\": %" PRIu64 ", \"memory_bytes\": %" PRIu64
-           ", \"recall\": %.4f}",
+    printf("%s{\"engine\": \"%s\", \"history\": %s, \"rows\": %u, \"file_bytes\": %" PRIu64
+           ", \"memory_bytes\": %" PRIu64 ", \"recall\": %.4f}",
            i ? ", " : "", info.segments[i].engine, info.segments[i].history ? "true" : "false", info.segments[i].rows,
            info.segments[i].file_bytes, info.segments[i].memory_bytes, (double)info.segments[i].recall);
   printf("]}");
@@ -231,7 +231,10 @@ static void *write_on(void *context) {
   uint64_t start = rag_clock_monotonic_ns(), step = UINT64_C(10000000000) / b.rate; // of a commit of 10
   for (uint64_t at = start, end = start + b.seconds * UINT64_C(1000000000); at < end; at += step) {
     uint64_t now = rag_clock_monotonic_ns();
-    if (now < at) nanosleep(&(struct timespec){.tv_sec = (time_t)((at - now) / 1000000000), .tv_nsec = (long)((at - now) % 1000000000)}, NULL);
+    if (now < at)
+      nanosleep(
+          &(struct timespec){.tv_sec = (time_t)((at - now) / 1000000000), .tv_nsec = (long)((at - now) % 1000000000)},
+          NULL);
     else if (now > at + step) late++;
     // A vector of its own: the row turned by a little.
     put(b.next, 10, b.next * 7 + 3);
@@ -259,7 +262,8 @@ static void measure_writing(void) {
   print_times("idle", idle.us, idle.count);
   printf(", ");
   print_times("while_writing", busy.us, busy.count);
-  printf(", \"p99_ratio\": %.2f, \"p50_ratio\": %.2f}", at_part(busy.us, busy.count, .99) / at_part(idle.us, idle.count, .99),
+  printf(", \"p99_ratio\": %.2f, \"p50_ratio\": %.2f}",
+         at_part(busy.us, busy.count, .99) / at_part(idle.us, idle.count, .99),
          at_part(busy.us, busy.count, .5) / at_part(idle.us, idle.count, .5));
   free(idle.us);
   free(busy.us);

@@ -23,8 +23,7 @@ static rag_status gather(segment_build *b, rag_error *err) {
   for (uint32_t ordinal = 0; at < b->rows && rag_bitmap_next(b->row_set, ordinal, &ordinal); ordinal++) {
     b->ordinals[at] = ordinal;
     b->vectors[at] = rag_index_view_vector(b->view, ordinal);
-    if (b->vectors[at] == NULL)
-      return rag_fail(err, RAG_INTERNAL, "row %u is to be sealed, and is not there", ordinal);
+    if (b->vectors[at] == NULL) return rag_fail(err, RAG_INTERNAL, "row %u is to be sealed, and is not there", ordinal);
     if (++at % PROGRESS_ROWS == 0) RAG_TRY(rag_segment__go_on(b, 0, err));
   }
   return RAG_OK;
@@ -50,8 +49,8 @@ rag_status rag_segment__encode(segment_build *b, rag_error *err) {
 }
 
 rag_status rag_segment__write_int8(segment_build *b, rag_error *err) {
-  RAG_TRY(rag_segment__write(b, SEGMENT_INT8, b->codes, (size_t)b->rows * rag_codes_int8_bytes(b->shared->dimension),
-                             err));
+  RAG_TRY(
+      rag_segment__write(b, SEGMENT_INT8, b->codes, (size_t)b->rows * rag_codes_int8_bytes(b->shared->dimension), err));
   return rag_segment__write(b, SEGMENT_INT8_FACTORS, b->factors, b->rows * sizeof *b->factors, err);
 }
 

@@ -58,7 +58,9 @@ static rag_status faiss_search(const rag_index_segment *s, segment_search *searc
   rag_faiss_query query = {
       .vector = q->vector,
       .k = q->k,
-      .value = knob == RAG_FAISS_NPROBE ? q->nprobe : knob == RAG_FAISS_EF_SEARCH ? q->ef : 0,
+      .value = knob == RAG_FAISS_NPROBE      ? q->nprobe
+               : knob == RAG_FAISS_EF_SEARCH ? q->ef
+                                             : 0,
       .take = q->rerank,
       .target_recall = (float)rag_segment__target(s, q),
       .filter = survivors < s->rows ? words : NULL,

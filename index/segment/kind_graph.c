@@ -3,6 +3,10 @@
 #include "index/segment/segment_internal.h"
 
 #define SEED UINT64_C(0x7261676467726170)
+// Wider than k by so much at least: calibration asks rows, and of a small or an easy set it may find that next to nothing
+// is enough; queries that are unlike the rows then miss many (benchmarks/graph has what a step costs).
+#define RESERVE 32u
+#define RESERVE_FROM 0.9 // of targets; who asks for less wants to be quick
 
 typedef struct graph_state {
   rag_graph_codes codes; // borrowed from the file
@@ -60,11 +64,20 @@ static rag_status graph_open(rag_index_segment *s, rag_error *err) {
   return status;
 }
 
-static float recall_at(const rag_graph *graph, uint32_t k, uint32_t ef) { // of the widest rung not above ef
+// What calibration measured at this ef, between its rungs by a straight line; 0: nothing.
+static float recall_at(const rag_graph *graph, uint32_t k, uint32_t ef) {
   float recall = 0;
-  for (uint32_t i = 0; i < graph->meta.rung_count && graph->meta.rungs[i].ef <= ef; i++) {
+  uint32_t below = 0;
+  for (uint32_t i = 0; i < graph->meta.rung_count; i++) {
+    uint32_t here = graph->meta.rungs[i].ef;
     float measured = k <= 10 ? graph->meta.rungs[i].recall_10 : graph->meta.rungs[i].recall_100;
-    if (measured >= 0) recall = measured;
+    if (measured < 0) continue;
+    if (here > ef) {
+      if (recall > 0) recall += (measured - recall) * (float)(ef - below) / (float)(here - below);
+      break;
+    }
+    recall = measured;
+    below = here;
   }
   return recall;
 }
@@ -76,7 +89,12 @@ static rag_status graph_search(const rag_index_segment *s, segment_search *searc
   void **scratch = rag_segment__scratch_of(search->scratch, &rag_segment__graph);
   bool reached;
   if (*scratch == NULL) RAG_TRY(rag_graph_scratch_create((rag_graph_scratch **)scratch, err));
-  uint32_t ef = q->ef > 0 ? q->ef : rag_graph_ef(g->graph, rag_segment__recall_k(q), (float)rag_segment__target(s, q), &reached);
+  uint32_t recall_k = rag_segment__recall_k(q), ef = q->ef;
+  if (ef == 0) {
+    double target = rag_segment__target(s, q);
+    ef = rag_graph_ef(g->graph, recall_k, (float)target, &reached);
+    if (target >= RESERVE_FROM) ef = RAG_MAX(ef, recall_k + RESERVE);
+  }
   ef = RAG_MIN(RAG_MAX(ef, q->k), RAG_GRAPH_EF_MAX);
   rag_graph_query query = {
       .vector = q->vector,
@@ -92,7 +110,8 @@ static rag_status graph_search(const rag_index_segment *s, segment_search *searc
   RAG_TRY(rag_graph_search(g->graph, &g->codes, &query, *scratch, search->top, &stats, err));
   search->plan->candidates += stats.scored;
   search->plan->rescored += stats.rescored;
-  if (stats.way == RAG_GRAPH_WALKED) rag_segment__plan_recall(search->plan, (double)recall_at(g->graph, rag_segment__recall_k(q), ef), ef);
+  if (stats.way == RAG_GRAPH_WALKED)
+    rag_segment__plan_recall(search->plan, (double)recall_at(g->graph, recall_k, ef), ef);
   return RAG_OK;
 }
 

@@ -8,7 +8,9 @@
 #include "index/segment/view_internal.h"
 
 #define SEED UINT64_C(0x7261676469766600)
-#define LISTS_STRETCH 2u // centroids are kept while they are no fewer, and no more, than so many times what would be chosen
+#define NPROBE_MIN 8u // unless it is asked for: see RESERVE of kind_graph.c
+#define LISTS_STRETCH                                                                                                  \
+  2u // centroids are kept while they are no fewer, and no more, than so many times what would be chosen
 
 typedef struct ivf_state {
   rag_ivf_codes codes;
@@ -143,11 +145,20 @@ static rag_status ivf_open(rag_index_segment *s, rag_error *err) {
   return status;
 }
 
-static float recall_at(const rag_ivf *ivf, uint32_t k, uint32_t nprobe) { // of the widest rung not above nprobe
+// What calibration measured at this nprobe, between its rungs by a straight line; 0: nothing.
+static float recall_at(const rag_ivf *ivf, uint32_t k, uint32_t nprobe) {
   float recall = 0;
-  for (uint32_t i = 0; i < ivf->meta.rung_count && ivf->meta.rungs[i].nprobe <= nprobe; i++) {
+  uint32_t below = 0;
+  for (uint32_t i = 0; i < ivf->meta.rung_count; i++) {
+    uint32_t here = ivf->meta.rungs[i].nprobe;
     float measured = k <= 10 ? ivf->meta.rungs[i].recall_10 : ivf->meta.rungs[i].recall_100;
-    if (measured >= 0) recall = measured;
+    if (measured < 0) continue;
+    if (here > nprobe) {
+      if (recall > 0) recall += (measured - recall) * (float)(nprobe - below) / (float)(here - below);
+      break;
+    }
+    recall = measured;
+    below = here;
   }
   return recall;
 }
@@ -159,8 +170,9 @@ static rag_status ivf_search(const rag_index_segment *s, segment_search *search,
   void **scratch = rag_segment__scratch_of(search->scratch, &rag_segment__ivf);
   bool reached;
   if (*scratch == NULL) RAG_TRY(rag_ivf_scratch_create((rag_ivf_scratch **)scratch, err));
-  uint32_t nprobe =
-      q->nprobe > 0 ? q->nprobe : rag_ivf_nprobe(v->ivf, rag_segment__recall_k(q), (float)rag_segment__target(s, q), &reached);
+  uint32_t nprobe = q->nprobe, recall_k = rag_segment__recall_k(q);
+  if (nprobe == 0)
+    nprobe = RAG_MAX(rag_ivf_nprobe(v->ivf, recall_k, (float)rag_segment__target(s, q), &reached), NPROBE_MIN);
   rag_ivf_query query = {
       .vector = q->vector,
       .k = q->k,
@@ -177,7 +189,7 @@ static rag_status ivf_search(const rag_index_segment *s, segment_search *search,
   search->plan->candidates += RAG_MAX(stats.scanned, stats.rescored);
   search->plan->rescored += stats.rescored;
   if (stats.way == RAG_IVF_PROBED)
-    rag_segment__plan_recall(search->plan, (double)recall_at(v->ivf, rag_segment__recall_k(q), nprobe), nprobe);
+    rag_segment__plan_recall(search->plan, (double)recall_at(v->ivf, recall_k, nprobe), nprobe);
   return RAG_OK;
 }
 

@@ -82,7 +82,7 @@ static void press_block_plain(press *p, const uint64_t *set, const uint64_t *pas
 
 #if defined(__x86_64__)
 __attribute__((target("bmi2,popcnt"))) static void press_block_bmi2(press *p, const uint64_t *set,
-                                                                     const uint64_t *passing) {
+                                                                    const uint64_t *passing) {
   for (uint32_t w = 0; w < RAG_BITMAP_BLOCK_WORDS; w++) {
     uint64_t s = set[w];
     if (s == 0) continue;

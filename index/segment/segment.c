@@ -83,7 +83,8 @@ static rag_status make_set(rag_index_segment *s, rag_error *err) {
   }
   if (status == RAG_OK) return rag_bitmap_edit_finish(edit, &s->set) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
   rag_bitmap_edit_destroy(edit);
-  return status == RAG_OUT_OF_RANGE ? rag_segment__damaged(s, "its rows do not ascend", err) : rag_fail_no_memory(err, 0);
+  return status == RAG_OUT_OF_RANGE ? rag_segment__damaged(s, "its rows do not ascend", err)
+                                    : rag_fail_no_memory(err, 0);
 }
 
 // ---------------------------------------------------------------------------------------------- for kinds

@@ -49,13 +49,13 @@ RAG_NODISCARD rag_status rag_segment__sweep(const char *dir, rag_error *err);
 
 // Sections of a segment's file: pinned. A kind's own are 16 apart, so that there is room for more.
 enum {
-  SEGMENT_ORDINALS = 1,      // u32[rows], strictly ascending: row i is this ordinal
-  SEGMENT_VECTORS = 2,       // float[rows][dimension]
-  SEGMENT_INT8 = 3,          // u8[rows][rag_codes_int8_bytes]
-  SEGMENT_INT8_FACTORS = 4,  // rag_codes_int8_factors[rows]
-  SEGMENT_BITS = 5,          // u8[rows][rag_codes_bits_bytes], rotated with SEGMENT_ROTATION_SEED, of no centroid
-  SEGMENT_GRAPH = 16,        // and the next two: rag_graph_section
-  SEGMENT_IVF = 32,          // and the next three: rag_ivf_section
+  SEGMENT_ORDINALS = 1,     // u32[rows], strictly ascending: row i is this ordinal
+  SEGMENT_VECTORS = 2,      // float[rows][dimension]
+  SEGMENT_INT8 = 3,         // u8[rows][rag_codes_int8_bytes]
+  SEGMENT_INT8_FACTORS = 4, // rag_codes_int8_factors[rows]
+  SEGMENT_BITS = 5,         // u8[rows][rag_codes_bits_bytes], rotated with SEGMENT_ROTATION_SEED, of no centroid
+  SEGMENT_GRAPH = 16,       // and the next two: rag_graph_section
+  SEGMENT_IVF = 32,         // and the next three: rag_ivf_section
   SEGMENT_IVF_CENTROIDS = 36,
   SEGMENT_FAISS_META = 48,
   SEGMENT_FAISS_INDEX = 49,

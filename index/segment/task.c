@@ -21,9 +21,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DEAD_PART 4u     // one in so many
+#define DEAD_PART 4u // one in so many
 #define MERGE_COUNT 4u
-#define BESIDE 3u        // segments with one row for so many of the largest join it
+#define BESIDE 3u          // segments with one row for so many of the largest join it
 #define SEGMENTS_MAX 4096u // considered at once
 #define TAIL_MIN 64u       // rows: fewer are not sealed for want of memory, however little there is
 
@@ -171,7 +171,8 @@ static rag_status next_of(rag_index_view *head, const rag_bitmap *live, bool his
   if (!history && count > 1) {
     uint64_t beside = 0;
     for (uint32_t i = 0; i + 1 < count; i++) beside += pieces[i].present;
-    if (beside >= ((const segmented_view *)head)->head.shared->graph_rows && beside * BESIDE >= pieces[count - 1].present) {
+    if (beside >= ((const segmented_view *)head)->head.shared->graph_rows &&
+        beside * BESIDE >= pieces[count - 1].present) {
       status = make_task(head, pieces, count, 0, live, "much lies beside the largest", out, err);
       goto out;
     }
@@ -201,8 +202,7 @@ rag_status rag_index_task_seal(rag_index *index, uint32_t end, rag_index_task **
   *out = NULL;
   if (index->engine != &rag_index__segmented) return RAG_OK;
   rag_index_view *view = rag_index_pin(index);
-  if (tail_is_long(index, view))
-    status = make_task(view, NULL, 0, end, NULL, "the tail is long", out, err);
+  if (tail_is_long(index, view)) status = make_task(view, NULL, 0, end, NULL, "the tail is long", out, err);
   rag_ref_drop(view);
   if (status == RAG_OK && *out != NULL && (*out)->rows[0] == NULL) { // all of it from `end` on
     rag_index_task_destroy(*out);
@@ -441,8 +441,8 @@ out:
 
 rag_status rag_index_task_install(rag_index *index, const rag_index_task *task, rag_error *err) {
   rag_index_view *newest = rag_index_pin(index);
-  rag_status status = exchange(index, (const segmented_view *)newest, task, task->made, task->made_count,
-                               newest->present, err);
+  rag_status status =
+      exchange(index, (const segmented_view *)newest, task, task->made, task->made_count, newest->present, err);
   rag_ref_drop(newest);
   return status;
 }
@@ -464,7 +464,8 @@ rag_status rag_index_restore(rag_index *index, const char *dir, const rag_segmen
       RAG_TRY_OUT(rag_fail(err, RAG_DATA_LOSS, "%s has rows that another segment has", path));
   if (rag_bitmap_and_count(newest->present, segment->set) > 0)
     RAG_TRY_OUT(rag_fail(err, RAG_DATA_LOSS, "%s has rows that were there before", path));
-  if (rag_bitmap_and(segment->set, exist, &of_it) != RAG_OK || rag_bitmap_or(newest->present, of_it, &present) != RAG_OK)
+  if (rag_bitmap_and(segment->set, exist, &of_it) != RAG_OK ||
+      rag_bitmap_or(newest->present, of_it, &present) != RAG_OK)
     RAG_TRY_OUT(rag_fail_no_memory(err, 0));
   status = exchange(index, view, NULL, &segment, 1, present, err);
 out:

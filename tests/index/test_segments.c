@@ -141,8 +141,8 @@ static found ask(model *m, const float *query, uint32_t k, const rag_bitmap *fil
   OK(rag_index_search(view, &q, hits, &count, &f.plan, &err));
   for (uint32_t i = 0; i < m->rows; i++) {
     if (!m->present[i] || (filter && !rag_bitmap_has(filter, i))) continue;
-    wanted[expected++] = (rag_index_hit){
-        i, oracle_score(query, m->data + (size_t)i * m->dimension, m->dimension, m->options.metric)};
+    wanted[expected++] =
+        (rag_index_hit){i, oracle_score(query, m->data + (size_t)i * m->dimension, m->dimension, m->options.metric)};
   }
   qsort(wanted, expected, sizeof *wanted, oracle_compare);
   uint32_t want = RAG_MIN(k, expected), right = 0;
@@ -629,8 +629,8 @@ static void test_readers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_histories),      cmocka_unit_test(test_few_segments), cmocka_unit_test(test_recall_targets),
-      cmocka_unit_test(test_damage),         cmocka_unit_test(test_stop_and_abort), cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_histories), cmocka_unit_test(test_few_segments),   cmocka_unit_test(test_recall_targets),
+      cmocka_unit_test(test_damage),    cmocka_unit_test(test_stop_and_abort), cmocka_unit_test(test_no_memory),
       cmocka_unit_test(test_readers),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 // Which kind a segment is of.
 //
-// "auto" by rows: few are scanned, many are walked; unless walking would need more memory than the index may have, then
-// lists, which need the least. A named engine is taken as soon as it can be.
+// "auto" by rows: few are scanned, many are walked; unless walking would need more than half of the memory that the index
+// may have, then lists, which need the least. The other half is for the tail and for segments that are not merged yet. A named engine is taken as soon as it can be.
 #include "index/faiss/faiss_internal.h"
 #include "index/graph/graph_internal.h"
 #include "index/segment/segment_internal.h"
@@ -31,6 +31,6 @@ const segment_kind *rag_segment__kind_for(const rag_index_shared *shared, uint64
     break;
   }
   if (rows < shared->graph_rows) return &rag_segment__flat;
-  return shared->bytes_max > 0 && graph_bytes(shared, rows) > shared->bytes_max ? &rag_segment__ivf
-                                                                                : &rag_segment__graph;
+  return shared->bytes_max > 0 && graph_bytes(shared, rows) > shared->bytes_max / 2 ? &rag_segment__ivf
+                                                                                    : &rag_segment__graph;
 }

@@ -6,6 +6,9 @@
 // what). In a quarter of the rounds the restart is killed too, before it is ready. The random numbers follow from the
 // seed, which is printed; the moments of the scheduler do not, so a seed narrows a failure down and does not replay it.
 //
+// In another quarter the kill waits for the moment at which a segment's file of the index is being written. Whatever the
+// moment, no segment that a row names may be lost: its file was there, whole, before the row.
+//
 // kill -9 loses what is in the process and nothing that the kernel has: what a power cut would lose is another test's.
 //
 // --mutant runs the daemon with an old bug put back (acknowledge, then write) and passes when a check fails: it shows
@@ -16,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +29,7 @@
 
 #define KILL_AFTER_MS_MAX 400u
 #define READY_BYTES_MAX 512u
+#define BUILDING_WAIT_MS 1000u
 
 typedef struct options {
   const char *ragd;
@@ -69,8 +74,8 @@ static daemon_process daemon_spawn(const options *o, const char *dir, bool mutan
     // Small buffers and few rows: the kill then also comes while tables are flushed and compacted, and while segments
     // of the index are sealed and merged.
     execl(o->ragd, "ragd", "serve", "--data", data, "--listen", "127.0.0.1:0", "--access-log", "off", "--log-level",
-          "warn", "--write-buffer-bytes", small_buffers ? "1MiB" : "64MiB",
-          "--index-seal-rows", "64", "--index-graph-rows", "400",
+          "info", "--write-buffer-bytes", small_buffers ? "1MiB" : "64MiB", "--index-seal-rows", "64",
+          "--index-graph-rows", "400",
           // A busy machine must not shed what this test asks.
           "--queue-wait-ms-max", "600000", "--request-timeout-s", "600", mutant ? "--allow-test-mutants" : NULL,
           (char *)NULL);
@@ -131,14 +136,31 @@ static bool start(const options *o, const char *dir, bool mutant, random_source 
   return false;
 }
 
-static void write_until_killed(kill_client *clients, daemon_process *d, random_source *random) {
+static bool is_building(const char *dir) {
+  char pattern[300];
+  glob_t found;
+  snprintf(pattern, sizeof(pattern), "%s/data/index/*/*/*.part", dir);
+  bool any = glob(pattern, GLOB_NOSORT, NULL, &found) == 0;
+  globfree(&found);
+  return any;
+}
+
+static unsigned kills_while_building;
+
+static void write_until_killed(kill_client *clients, daemon_process *d, const char *dir, random_source *random) {
   pthread_t threads[CLIENTS];
   for (uint32_t i = 0; i < CLIENTS; i++) {
     clients[i].url = d->url;
     if (pthread_create(&threads[i], NULL, client_run, &clients[i]) != 0) die("pthread_create");
   }
-  sleep_us(1000 * random_below(random, KILL_AFTER_MS_MAX) + random_below(random, 1000));
+  if (random_below(random, 4) == 0) {
+    for (unsigned looks = 0; looks < 4 * BUILDING_WAIT_MS && !is_building(dir); looks++) sleep_us(250);
+    sleep_us(random_below(random, 2000));
+  } else {
+    sleep_us(1000 * random_below(random, KILL_AFTER_MS_MAX) + random_below(random, 1000));
+  }
   daemon_end(d, SIGKILL);
+  kills_while_building += is_building(dir);
   for (uint32_t i = 0; i < CLIENTS; i++) pthread_join(threads[i], NULL);
 }
 
@@ -154,7 +176,7 @@ static unsigned run_round(const options *o, const char *dir, unsigned round, kil
       client_begin(&clients[i]);
     }
   }
-  write_until_killed(clients, &d, random);
+  write_until_killed(clients, &d, dir, random);
   if (random_below(random, 4) == 0) { // a recovery is killed as well
     d = daemon_spawn(o, dir, false, false);
     sleep_us(random_below(random, 60000));
@@ -165,6 +187,27 @@ static unsigned run_round(const options *o, const char *dir, unsigned round, kil
   unsigned violations = check_all(clients, d.url, random);
   daemon_end(&d, random_below(random, 2) ? SIGTERM : SIGKILL); // idle: both are the same to the data
   return violations;
+}
+
+typedef struct log_counts {
+  unsigned sealed, merged, erased, lost;
+} log_counts;
+
+static log_counts read_log(const char *dir) {
+  char path[300], line[4096];
+  log_counts c = {0};
+  snprintf(path, sizeof(path), "%s/ragd.log", dir);
+  FILE *log = fopen(path, "re");
+  if (!log) die(path);
+  while (fgets(line, sizeof(line), log)) {
+    c.lost += strstr(line, "kb.segment_lost") != NULL;
+    if (!strstr(line, "kb.sealed")) continue;
+    if (strstr(line, "the tail is long")) c.sealed++;
+    else if (strstr(line, "rows to be erased")) c.erased++;
+    else c.merged++;
+  }
+  fclose(log);
+  return c;
 }
 
 // SIGTERM: the round that runs is finished, then the sums are printed.
@@ -202,6 +245,11 @@ static int run(const options *o) {
          round, (unsigned long long)acknowledged, (unsigned long long)checks_made, (unsigned long long)pending_kept,
          (unsigned long long)pending_lost, (unsigned long long)replays, (unsigned long long)jobs_seen,
          (unsigned long long)jobs_resumed, (unsigned long long)versions_gone, violations);
+  log_counts log = read_log(dir);
+  printf("of the index: %u segments sealed, %u merged, %u rewritten for a purge; %u kills while one was written\n",
+         log.sealed, log.merged, log.erased, kills_while_building);
+  if (log.lost > 0) printf("VIOLATION: %u segments of the index were lost; see %s/ragd.log\n", log.lost, dir);
+  violations += log.lost;
   bool keep = violations && !o->mutant;
   if (keep) printf("the data is left in %s\n", dir);
   else if (rag_os_remove_tree(dir, NULL) != RAG_OK) die("removing the data");

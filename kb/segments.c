@@ -119,7 +119,7 @@ static rag_status read_rows(rag_kb *kb, ids *out, rag_error *err) {
 }
 
 // Files that no row names. Goes on after one that cannot be removed; that is the error then.
-static rag_status sweep(const char *dir, const ids *named, bool *out_removed, rag_error *err) {
+static rag_status sweep(const char *dir, const ids *named, rag_error *err) {
   rag_status status = RAG_OK;
   DIR *folder = opendir(dir);
   if (folder == NULL) return errno == ENOENT ? RAG_OK : rag_os_fail(err, "read", dir, errno);
@@ -129,8 +129,8 @@ static rag_status sweep(const char *dir, const ids *named, bool *out_removed, ra
     bool segment = rag_segment_name_parse(rag_slice_of(entry->d_name, size), &id);
     bool part = size > 5 && strcmp(entry->d_name + size - 5, ".part") == 0;
     if (!part && (!segment || ids_have(named, &id))) continue;
-    if (unlinkat(dirfd(folder), entry->d_name, 0) == 0) *out_removed = true;
-    else if (errno != ENOENT) status = rag_os_fail(err, "remove", entry->d_name, errno);
+    if (unlinkat(dirfd(folder), entry->d_name, 0) != 0 && errno != ENOENT)
+      status = rag_os_fail(err, "remove", entry->d_name, errno);
   }
   closedir(folder);
   return status;
@@ -197,12 +197,11 @@ rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error 
   char *dir = NULL;
   rag_error ignored = {0};
   rag_status status = RAG_OK;
-  bool removed = false;
   if (kb->segments_loaded) return RAG_OK;
   pthread_mutex_lock(&kb->segments_lock);
   RAG_TRY_OUT(rag_kb__segments_dir(kb, &dir, err));
   RAG_TRY_OUT(read_rows(kb, &rows, err));
-  if (sweep(dir, &rows, &removed, &ignored) != RAG_OK)
+  if (sweep(dir, &rows, &ignored) != RAG_OK)
     rag_log(RAG_LOG_WARN, "kb.segment_left", "kb=%s error=\"%s\"", kb->name, ignored.message);
   for (uint32_t i = 0; i < rows.count; i++) {
     rag_error why = {0};
@@ -484,9 +483,8 @@ static rag_status conclude(building *b, rag_error *err) {
 // What no row names any more may hold what is to be erased: an old file that could not be removed when it was due.
 static rag_status sweep_all(rag_kb *kb, const char *dir, rag_error *err) {
   ids rows = {0};
-  bool removed = true; // or before, and not synced
   rag_status status = read_rows(kb, &rows, err);
-  if (status == RAG_OK) status = sweep(dir, &rows, &removed, err);
+  if (status == RAG_OK) status = sweep(dir, &rows, err);
   if (status == RAG_OK && rag_os_exists(dir)) status = rag_os_sync_dir(dir, err);
   rag_free(rows.items);
   return status;

@@ -351,7 +351,7 @@ void rag_segment__file_close(segment_file *f) {
 rag_status rag_segment__file_verify(const segment_file *f, uint64_t first, uint64_t count, rag_error *err) {
   uint64_t end = first + count;
   rag_status status = RAG_OK;
-  RAG_ASSERT(first <= end && end <= rag_segment__file_blocks(f));
+  RAG_ASSERT(f->fd >= 0 && first <= end && end <= rag_segment__file_blocks(f));
   uint8_t *block = rag_alloc(BLOCK_BYTES);
   if (block == NULL) return rag_fail_no_memory(err, BLOCK_BYTES);
   for (uint64_t i = first; i < end; i++) {
@@ -365,6 +365,13 @@ rag_status rag_segment__file_verify(const segment_file *f, uint64_t first, uint6
 out:
   rag_free(block);
   return status;
+}
+
+void rag_segment__file_settle(segment_file *f) {
+  close(f->fd);
+  f->fd = -1;
+  rag_free(f->sums);
+  f->sums = NULL;
 }
 
 uint64_t rag_segment__file_blocks(const segment_file *f) {

@@ -130,6 +130,7 @@ rag_status rag_segment__open(rag_index_shared *shared, const char *path, const r
   uint64_t blocks = rag_segment__file_blocks(s->file);
   for (uint64_t at = 0; at < blocks; at += VERIFY_BLOCKS)
     RAG_TRY_OUT(rag_segment__file_verify(s->file, at, RAG_MIN(blocks - at, (uint64_t)VERIFY_BLOCKS), err));
+  rag_segment__file_settle(s->file);
   RAG_TRY_OUT(map_rows(s, err));
   RAG_TRY_OUT(s->kind->open(s, err));
   uint64_t plain = (uint64_t)s->rows * (sizeof *s->ordinals + shared->dimension * sizeof(float));

@@ -34,6 +34,8 @@ void rag_segment__file_close(segment_file *file); // NULL is fine; what was borr
 // by system calls, so that a disk that cannot read is an error and no signal.
 RAG_NODISCARD rag_status rag_segment__file_verify(const segment_file *file, uint64_t first, uint64_t count,
                                                   rag_error *err);
+// No more is to be verified: closes the descriptor. There may be thousands of segments, and the mapping needs none.
+void rag_segment__file_settle(segment_file *file);
 uint64_t rag_segment__file_blocks(const segment_file *file);
 uint64_t rag_segment__file_bytes(const segment_file *file);
 const char *rag_segment__file_path(const segment_file *file);

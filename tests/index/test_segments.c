@@ -372,7 +372,7 @@ static void test_histories(void **state) {
 static void test_few_segments(void **state) { // and few writes of each row
   RAG_UNUSED(state);
   model *m = model_create("auto", RAG_METRIC_COSINE, 8, 100, 1000000);
-  uint32_t most = 0;
+  uint32_t most = 0, open_files = files_in("/proc/self/fd");
   for (int i = 0; i < 200; i++) {
     append(m, 200);
     while (do_one(m, false)) continue;
@@ -381,6 +381,7 @@ static void test_few_segments(void **state) { // and few writes of each row
   if (getenv("RAGD_TEST_VERBOSE"))
     printf("%u segments at most, each row written %.2f times\n", most, (double)m->written / m->rows);
   assert_true(most <= 16);
+  assert_int_equal(files_in("/proc/self/fd"), open_files); // none for a segment that is mapped
   assert_true(m->written <= 6 * (uint64_t)m->rows);
   model_free(m);
 }

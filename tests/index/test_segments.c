@@ -412,7 +412,7 @@ static void test_recall_targets(void **state) {
 }
 
 static void flip(const char *path, uint64_t offset, uint8_t mask) {
-  uint8_t byte;
+  uint8_t byte = 0;
   int fd = open(path, O_RDWR);
   assert_true(fd >= 0 && pread(fd, &byte, 1, (off_t)offset) == 1);
   byte ^= mask;

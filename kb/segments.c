@@ -699,7 +699,8 @@ static rag_status keep_house_alone(run *r, rag_error *err) {
       rag_kb__segments_wake(kb, true);
       return RAG_OK;
     }
-    if (!rag_index_wants_task(kb->index) || r->looks++ >= LOOKS_MAX || atomic_exchange(&kb->segments_job, true))
+    if (!rag_index_wants_task(kb->index) || r->looks++ >= LOOKS_MAX || rag_job_should_stop(r->job) ||
+        atomic_exchange(&kb->segments_job, true))
       return RAG_OK;
     wait_a_little(kb, NULL); // rows that are not durable yet
   }

@@ -6,7 +6,9 @@
 // left behind are judged. A small write buffer makes flushes and compactions part of every run, so their failures are
 // met too. Every second child starts on what the one before left, so that recovery is met as well.
 //
-// Usage: fault_power_sweep [--seconds S] [--seed S] [--only CLASS:ERROR]
+// Usage: fault_power_sweep [--seconds S] [--seed S] [--only CLASS:ERROR] [--group store|full|index]
+// Groups: full is a disk that is full and stays so (RocksDB waits for room for seconds when it is closed then, so these
+// children take long); index is the files of the index alone; store is all else.
 #include "tests/fault/power/harness.h"
 
 #include <signal.h>
@@ -58,6 +60,17 @@ static const kind KINDS[] = {
 typedef struct tally {
   uint32_t runs, fired, error_state, one_call, not_opened, unnoticed;
 } tally;
+
+static const char *group_of(const kind *k) {
+  if (strcmp(k->part, ".seg") == 0) return "index";
+  return k->forever && strcmp(k->error, "ENOSPC") == 0 ? "full" : "store";
+}
+
+static bool is_wanted(const kind *k, const char *only, const char *group) {
+  char name[64];
+  snprintf(name, sizeof name, "%s:%s", CLASSES[k->class], k->error);
+  return (only[0] == '\0' || strcmp(only, name) == 0) && (group[0] == '\0' || strcmp(group, group_of(k)) == 0);
+}
 
 static void make_plan(const kind *k, uint64_t nth, char *out, size_t size) {
   snprintf(out, size, "%s:%s:%llu%s%s%s", CLASSES[k->class], k->error, (unsigned long long)nth, k->forever ? "+" : "",
@@ -162,13 +175,14 @@ static void sweep_kind(harness *h, const kind *k, uint32_t runs, uint64_t end_ns
 int main(int argc, char **argv) {
   static harness h;
   uint64_t seed, seconds = 40;
-  const char *only = "";
+  const char *only = "", *group = "";
   tally total = {0};
   rag_os_random(&seed, sizeof seed);
   for (int i = 1; i + 1 < argc; i += 2) {
     if (strcmp(argv[i], "--seconds") == 0) seconds = strtoull(argv[i + 1], NULL, 10);
     else if (strcmp(argv[i], "--seed") == 0) seed = strtoull(argv[i + 1], NULL, 10);
     else if (strcmp(argv[i], "--only") == 0) only = argv[i + 1];
+    else if (strcmp(argv[i], "--group") == 0) group = argv[i + 1];
   }
   printf("seed %llu\n", (unsigned long long)seed);
   harness_open(&h, argv[0], seed);
@@ -178,18 +192,18 @@ int main(int argc, char **argv) {
   h.extra_count = 1;
   h.jobs_may_fail = true;
   uint64_t start_ns = rag_clock_monotonic_ns(), limit_ns = seconds * UINT64_C(1000000000);
+  uint64_t kinds_left = 0;
+  for (size_t i = 0; i < KIND_COUNT; i++) kinds_left += is_wanted(&KINDS[i], only, group);
   for (size_t i = 0; i < KIND_COUNT && h.violations == 0; i++) {
-    char name[64];
-    snprintf(name, sizeof name, "%s:%s", CLASSES[KINDS[i].class], KINDS[i].error);
-    if (only[0] != '\0' && strcmp(only, name) != 0) continue;
+    if (!is_wanted(&KINDS[i], only, group)) continue;
     // What a run takes is known after the first kinds; what is left is shared by the kinds that are left.
     uint64_t spent_ns = rag_clock_monotonic_ns() - start_ns;
     uint64_t one_ns = total.runs > 0 ? spent_ns / (total.runs + 1) : UINT64_C(400000000);
     uint64_t left_ns = limit_ns > spent_ns ? limit_ns - spent_ns : 0;
-    uint64_t kinds_left = only[0] != '\0' ? 1 : KIND_COUNT - i;
     uint64_t runs = left_ns / kinds_left / RAG_MAX(one_ns, UINT64_C(1));
     sweep_kind(&h, &KINDS[i], (uint32_t)RAG_MAX(UINT64_C(1), runs), rag_clock_monotonic_ns() + left_ns / kinds_left,
                &total);
+    kinds_left--;
   }
   printf("%u runs, %u hit: %u ERROR, %u one call failed, %u not opened, %u unnoticed; %llu writes acknowledged, %llu "
          "looked up at their commits, %llu violations, %.1f s\n",
@@ -197,8 +211,9 @@ int main(int argc, char **argv) {
          (unsigned long long)h.total_acknowledged, (unsigned long long)h.total_checked_at_commit,
          (unsigned long long)h.violations, (double)(rag_clock_monotonic_ns() - start_ns) / 1e9);
   harness_print_kinds(&h);
-  // A sweep that met no ERROR has tested nothing.
-  bool good = h.violations == 0 && (only[0] != '\0' || total.error_state > 0);
+  // A sweep that met no ERROR has tested nothing; a file of the index that fails is no ERROR of the store.
+  bool must_err = only[0] == '\0' && strcmp(group, "index") != 0;
+  bool good = h.violations == 0 && total.fired > 0 && (!must_err || total.error_state > 0);
   harness_close(&h);
   return good ? 0 : 1;
 }

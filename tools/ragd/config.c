@@ -50,7 +50,7 @@ static const setting settings[] = {
     {"worker_threads", "N", KIND_UNSIGNED, AT(server.worker_threads), 1, 1024, NULL, "for writes and long reads"},
     {"worker_queue_max", "N", KIND_UNSIGNED, AT(server.worker_queue_max), 1, 1000000, NULL,
      "requests that may wait for a worker; more are answered 429"},
-    {"job_threads", "N", KIND_COUNT, AT(job_threads), 1, RAG_JOBS_THREADS_MAX, NULL, "for gc, purge and the like"},
+    {"job_threads", "N", KIND_COUNT, AT(job_threads), 1, RAG_JOBS_THREADS_MAX, NULL, "for gc, purge, sealing and the like"},
     {"body_bytes_max", "SIZE", KIND_BYTES64, AT(server.body_bytes_max), 1024, UINT64_C(1) << 30, NULL,
      "largest request body, streams apart"},
     {"header_bytes_max", "SIZE", KIND_BYTES32, AT(server.header_bytes_max), 1024, 1u << 20, NULL,
@@ -104,7 +104,7 @@ rag_status ragd_config_init(ragd_config *config, rag_error *err) {
       .store = rag_store_options_default(),
       .kbs = rag_kbs_options_default(),
       .audit = rag_api_options_default().audit,
-      .job_threads = 1, // jobs give way to requests: one at a time
+      .job_threads = 2, // jobs give way to requests; one may be a merge of minutes, which gc and purge do not wait for
       .drain_timeout_s = 30,
       .log_level = RAG_LOG_INFO,
       .log_format = RAG_LOG_TEXT,

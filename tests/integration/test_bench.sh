@@ -158,7 +158,7 @@ try 0 python3 svg.py curve.svg
 says 'the drawing is whole'
 
 # On a terminal: Unicode, and not wider than it.
-if command -v script >/dev/null; then
+if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then # where there is one, and pseudo-terminals
   TERM=xterm script -qec "stty cols 70; $ragctl --url $url bench docs --count 20 --rounds 1 2>/dev/null" /dev/null >out </dev/null
   says '●'
   says '┤'

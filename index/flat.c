@@ -212,30 +212,13 @@ static rag_status make_room(flat_view *next, const flat_view *newest, const uint
   return RAG_OK;
 }
 
-static rag_status present_after_append(const rag_bitmap *present, const uint32_t *ordinals, uint32_t count,
-                                       rag_bitmap **out, rag_error *err) {
-  rag_bitmap_edit *edit = rag_bitmap_edit_create(present);
-  if (!edit) return rag_fail_no_memory(err, 0);
-  rag_status status = RAG_OK;
-  for (uint32_t i = 0, run; status == RAG_OK && i < count; i += run) {
-    for (run = 1; i + run < count && ordinals[i + run] == ordinals[i] + run;) run++;
-    status = rag_bitmap_edit_add_range(edit, ordinals[i], run);
-  }
-  if (status == RAG_OK) {
-    status = rag_bitmap_edit_finish(edit, out);
-  } else {
-    rag_bitmap_edit_destroy(edit);
-  }
-  return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
-}
-
 static rag_status flat_append(const rag_index_view *head, const uint32_t *ordinals, uint32_t count,
                               const float *vectors, rag_index_view **out, rag_error *err) {
   const flat_view *newest = (const flat_view *)head;
   uint32_t dimension = head->shared->dimension;
   rag_bitmap *present = NULL;
   flat_view *next = NULL;
-  RAG_TRY(present_after_append(head->present, ordinals, count, &present, err));
+  RAG_TRY(rag_index__with_rows(head->present, ordinals, count, &present, err));
   uint32_t shards = RAG_MAX(newest->shard_count, ordinals[count - 1] / RAG_BITMAP_BLOCK_BITS + 1);
   RAG_TRY(view_create(head->shared, newest, shards, present, &next, err));
   rag_status status = make_room(next, newest, ordinals, count, err);

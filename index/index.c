@@ -22,6 +22,20 @@ void rag_index__discharge(rag_index_shared *shared, uint64_t bytes) {
   atomic_fetch_sub_explicit(&shared->bytes, bytes, memory_order_relaxed);
 }
 
+rag_status rag_index__with_rows(const rag_bitmap *present, const uint32_t *ordinals, uint32_t count, rag_bitmap **out,
+                                rag_error *err) {
+  rag_bitmap_edit *edit = rag_bitmap_edit_create(present);
+  if (!edit) return rag_fail_no_memory(err, 0);
+  rag_status status = RAG_OK;
+  for (uint32_t i = 0, run; status == RAG_OK && i < count; i += run) {
+    for (run = 1; i + run < count && ordinals[i + run] == ordinals[i] + run;) run++;
+    status = rag_bitmap_edit_add_range(edit, ordinals[i], run);
+  }
+  if (status == RAG_OK) status = rag_bitmap_edit_finish(edit, out);
+  else rag_bitmap_edit_destroy(edit);
+  return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
+}
+
 rag_status rag_index__check_deadline(const rag_index_query *query, rag_error *err) {
   if (query->deadline_ns == 0 || rag_clock_monotonic_ns() < query->deadline_ns) return RAG_OK;
   return rag_fail(err, RAG_DEADLINE_EXCEEDED,

@@ -70,6 +70,9 @@ typedef struct rag_index_shared {
 // removal needs, as a full index must be able to shrink).
 RAG_NODISCARD bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded);
 void rag_index__discharge(rag_index_shared *shared, uint64_t bytes);
+// `present` (NULL: the empty set) and these ordinals, which ascend.
+RAG_NODISCARD rag_status rag_index__with_rows(const rag_bitmap *present, const uint32_t *ordinals, uint32_t count,
+                                              rag_bitmap **out, rag_error *err);
 
 typedef struct rag_index_engine rag_index_engine;
 // The head of every engine's view; the engine allocates it and its rag_ref's destroy function frees it.

@@ -70,21 +70,9 @@ static rag_status read_meta(rag_index_segment *s, const rag_segment_id *id, rag_
 }
 
 static rag_status make_set(rag_index_segment *s, rag_error *err) {
-  rag_bitmap_edit *edit = rag_bitmap_edit_create(NULL);
-  if (edit == NULL) return rag_fail_no_memory(err, 0);
-  rag_status status = RAG_OK;
-  for (uint32_t i = 0, run; status == RAG_OK && i < s->rows; i += run) {
-    if (i > 0 && s->ordinals[i] <= s->ordinals[i - 1]) {
-      rag_bitmap_edit_destroy(edit);
-      return rag_segment__damaged(s, "its rows do not ascend", err);
-    }
-    for (run = 1; i + run < s->rows && s->ordinals[i + run] == s->ordinals[i] + run;) run++;
-    status = rag_bitmap_edit_add_range(edit, s->ordinals[i], run);
-  }
-  if (status == RAG_OK) return rag_bitmap_edit_finish(edit, &s->set) == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
-  rag_bitmap_edit_destroy(edit);
-  return status == RAG_OUT_OF_RANGE ? rag_segment__damaged(s, "its rows do not ascend", err)
-                                    : rag_fail_no_memory(err, 0);
+  for (uint32_t i = 1; i < s->rows; i++)
+    if (s->ordinals[i] <= s->ordinals[i - 1]) return rag_segment__damaged(s, "its rows do not ascend", err);
+  return rag_index__with_rows(NULL, s->ordinals, s->rows, &s->set, err);
 }
 
 // ---------------------------------------------------------------------------------------------- for kinds

@@ -74,20 +74,6 @@ static rag_status segmented_create(rag_index_shared *shared, rag_index_view **ou
 
 // ---------------------------------------------------------------------------------------------- writing
 
-static rag_status with_rows(const rag_bitmap *present, const uint32_t *ordinals, uint32_t count, rag_bitmap **out,
-                            rag_error *err) {
-  rag_bitmap_edit *edit = rag_bitmap_edit_create(present);
-  if (edit == NULL) return rag_fail_no_memory(err, 0);
-  rag_status status = RAG_OK;
-  for (uint32_t i = 0, run; status == RAG_OK && i < count; i += run) {
-    for (run = 1; i + run < count && ordinals[i + run] == ordinals[i] + run;) run++;
-    status = rag_bitmap_edit_add_range(edit, ordinals[i], run);
-  }
-  if (status == RAG_OK) status = rag_bitmap_edit_finish(edit, out);
-  else rag_bitmap_edit_destroy(edit);
-  return status == RAG_OK ? RAG_OK : rag_fail_no_memory(err, 0);
-}
-
 // A removed row of a segment lies there still; appended again it would be in two places, so callers never do
 // (chunks are numbered once); it is refused here rather than believed.
 static rag_status check_not_sealed(const segmented_view *view, const uint32_t *ordinals, uint32_t count,
@@ -110,7 +96,7 @@ static rag_status segmented_append(const rag_index_view *head, const uint32_t *o
   rag_bitmap *present = NULL;
   rag_index_view *tail = NULL;
   RAG_TRY(check_not_sealed(newest, ordinals, count, err));
-  RAG_TRY(with_rows(head->present, ordinals, count, &present, err));
+  RAG_TRY(rag_index__with_rows(head->present, ordinals, count, &present, err));
   rag_status status = rag_index__flat.append(newest->tail, ordinals, count, vectors, &tail, err);
   if (status != RAG_OK) {
     rag_ref_drop(present);

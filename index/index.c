@@ -54,7 +54,8 @@ static void shared_destroy(rag_ref *self) {
   rag_free(shared);
 }
 
-static const char *const sealed[] = {"auto", "graph", "ivf", "faiss"}; // engines of segments, as the shared state counts
+// Engines of segments, as the shared state counts them.
+static const char *const sealed[] = {"auto", "graph", "ivf", "faiss"};
 
 bool rag_index_engine_known(const char *engine) {
   for (size_t i = 0; i < RAG_COUNT_OF(sealed); i++)

@@ -5,19 +5,24 @@
 //
 // With a filter:
 //  1. Few survivors are scanned (rag_graph_estimate).
-//  2. Else a plain walk of a few steps finds where the query is. From there on the pool holds survivors alone, and a
-//     step goes to the node's links that survive and, until three quarters of a list are there, on through those that do
-//     not to theirs (as ACORN-1, arXiv 2403.04871): what is walked is the survivors and the short ways between them. A
-//     row that does not survive is never scored, and its links are read once.
-//  3. Survivors picked at random are in the pool from the start: where the filter's rows lie far from the query, no way
-//     through short hops leads to them, and the best of the picked ones is where the walk begins.
-//  4. Where the query is, few rows survive, fewer than a quarter of what survives elsewhere: the best ones are spread
+//  2. Else a plain walk of a few steps finds where the query is, and what part of the rows survives there.
+//  3. A fifth and more: the plain walk goes on, in a pool that is wider by the rows that k survivors are expected among,
+//     and the survivors in it are what was found. Nothing but the end of the walk looks at the filter.
+//  4. Less: from there on the pool holds survivors alone, and a step goes to the node's links that survive and, until
+//     three quarters of a list are there, on through those that do not to theirs (as ACORN-1, arXiv 2403.04871): what is
+//     walked is the survivors and the short ways between them. A row that does not survive is never scored, and its
+//     links are read once. Survivors picked at random are in the pool from the start: where the filter's rows lie far
+//     from the query, no way through short hops leads to them, and the best of the picked ones is where the walk begins.
+//  5. Where the query is, few rows survive, fewer than a quarter of what survives elsewhere: the best ones are spread
 //     over the far parts, which need not be linked. More are picked, and the pool is wider, unless a scan costs less.
-//  5. A walk that has cost as much as a scan, or ends with fewer than k, becomes the scan: no filter makes a search
+//  6. A walk that has cost as much as a scan, or ends with fewer than k, becomes the scan: no filter makes a search
 //     return too little or cost more than twice the scan.
 #include "index/graph/graph_internal.h"
 
 #define LOCATE_STEPS 8u    // nodes expanded to find where the query is
+#define PLAIN_FROM 0.2     // of the rows where the query is: so many survivors, and the walk is a plain one,
+#define PLAIN_WIDER 2.0    // in a pool that is wider by so many times the rows that stand between the k best survivors
+#define PLAIN_RESERVE 8.0  // and by so many, as what part survives is known from few rows
 #define SEEDS 32u          // survivors picked at random,
 #define SEEDS_FAR 224u     // and where the filter's rows are far from the query
 #define WIDER_FAR 4u       // what the pool is then, in ef
@@ -196,13 +201,11 @@ static uint32_t step(search *s, uint32_t node, uint32_t at) {
   return RAG_MIN(at, best);
 }
 
-// Finds where the query is; leaves the survivors met on the way in the pool, and whatever else was near in `near`.
-// *out_far: of the rows met, far fewer survive than of all.
-static uint32_t locate(search *s, uint32_t *near, bool *out_far) {
+// Finds where the query is; the part of the rows met that survives.
+static double locate(search *s) {
   rag_graph__walker *w = s->w;
-  const uint64_t *filter = s->query->filter;
   rag_graph__layer ground = rag_graph__layer_of(s->graph, 0);
-  uint32_t at = 0, node = rag_graph__descend(w, s->graph, 0), near_count = 0;
+  uint32_t at = 0, node = rag_graph__descend(w, s->graph, 0), surviving = 0;
   w->nodes[0] = node;
   rag_graph__visit(w, node);
   rag_graph__take(w, &ground, 1);
@@ -218,36 +221,65 @@ static uint32_t locate(search *s, uint32_t *near, bool *out_far) {
     uint32_t best = rag_graph__take(w, &ground, count);
     at = RAG_MIN(at, best);
   }
-  uint32_t kept = 0, met = w->touched_count, surviving = 0;
+  for (uint32_t i = 0; i < w->touched_count; i++) surviving += passes(s->query->filter, w->touched[i]);
+  return (double)surviving / RAG_MAX(w->touched_count, 1u);
+}
+
+// Turns what a plain walk has left into the beginning of a filtered one: survivors in the pool, what else was near in
+// `near`.
+static uint32_t leave_plain(search *s, uint32_t limit, uint32_t near[LOCATE_STEPS]) {
+  rag_graph__walker *w = s->w;
+  const uint64_t *filter = s->query->filter;
+  uint32_t kept = 0, near_count = 0;
   for (uint32_t i = 0; i < w->count; i++) {
-    node = rag_graph__key_node(w->pool[i]);
+    uint32_t node = rag_graph__key_node(w->pool[i]);
     if (passes(filter, node)) w->pool[kept++] = w->pool[i] & ~1ull; // its links' links have not been looked at
     else if (near_count < LOCATE_STEPS) near[near_count++] = node;
   }
-  w->count = kept;
+  w->limit = limit;
+  w->count = RAG_MIN(kept, limit);
   // A mark says of a survivor that it was scored, and of another row that its links were read.
   for (uint32_t i = 0; i < w->touched_count; i++) {
-    node = w->touched[i];
-    if (passes(filter, node)) surviving++;
-    else w->visited[node >> 6] &= ~(1ull << (node & 63));
+    uint32_t node = w->touched[i];
+    if (!passes(filter, node)) w->visited[node >> 6] &= ~(1ull << (node & 63));
   }
-  *out_far = (double)surviving * s->codes->rows < 0.25 * (double)met * (double)s->query->survivors;
   return near_count;
+}
+
+static uint32_t plain_limit(const rag_graph_query *q, uint32_t ef, double surviving) {
+  double between = q->k / surviving - q->k;
+  return (uint32_t)RAG_MIN(ef + PLAIN_RESERVE + PLAIN_WIDER * between, (double)RAG_GRAPH_EF_MAX);
+}
+
+static rag_status plain_walk(search *s, uint32_t limit, rag_error *err) {
+  rag_graph__walker *w = s->w;
+  rag_graph__layer ground = rag_graph__layer_of(s->graph, 0);
+  uint32_t kept = 0;
+  w->limit = limit;
+  w->count = RAG_MIN(w->count, limit);
+  RAG_TRY(rag_graph__walk(w, &ground, s->query->deadline_ns, err));
+  for (uint32_t i = 0; i < w->count; i++)
+    if (passes(s->query->filter, rag_graph__key_node(w->pool[i]))) w->pool[kept++] = w->pool[i];
+  w->count = kept;
+  return RAG_OK;
 }
 
 // *out_done is false when a scan is the better way to go on.
 static rag_status filtered_walk(search *s, uint32_t ef, rag_graph_cost cost, bool *out_done, rag_error *err) {
   rag_graph__walker *w = s->w;
   const rag_graph_query *q = s->query;
-  rag_graph__walker_restart(w, ef);
   uint32_t near[LOCATE_STEPS], at = 0, node, steps = 0;
-  bool far;
-  uint32_t near_count = locate(s, near, &far);
+  rag_graph__walker_restart(w, plain_limit(q, ef, PLAIN_FROM));
+  double surviving = locate(s);
+  bool far = surviving * s->codes->rows < 0.25 * (double)q->survivors;
   *out_done = false;
-  if (far) {
-    if (cost.walk * WIDER_FAR > cost.scan) return RAG_OK;
-    w->limit = ef * WIDER_FAR;
+  if (surviving >= PLAIN_FROM) {
+    RAG_TRY(plain_walk(s, plain_limit(q, ef, surviving), err));
+    *out_done = w->count >= RAG_MIN((uint64_t)q->k, q->survivors);
+    return RAG_OK;
   }
+  if (far && cost.walk * WIDER_FAR > cost.scan) return RAG_OK;
+  uint32_t near_count = leave_plain(s, far ? ef * WIDER_FAR : ef, near);
   for (uint32_t i = 0; i < near_count; i++) step(s, near[i], 0);
   take_seeds(s, far ? SEEDS_FAR : SEEDS);
   while (rag_graph__next(w, &at, &node)) {
@@ -289,7 +321,8 @@ rag_status rag_graph_search(const rag_graph *graph, const rag_graph_codes *codes
   uint32_t scan_limit = RAG_MAX(ef, query->k + SCAN_RESERVE);
   rag_graph__walker *w = &scratch->walker;
   search s = {graph, codes, query, w, 0};
-  RAG_TRY(rag_graph__walker_reserve(w, codes, RAG_MAX(scan_limit, ef * WIDER_FAR), err));
+  uint32_t widest = RAG_MAX(scan_limit, RAG_MAX(ef * WIDER_FAR, plain_limit(query, ef, PLAIN_FROM)));
+  RAG_TRY(rag_graph__walker_reserve(w, codes, widest, err));
   w->scored = w->expanded = 0;
   rag_graph__walker_ask(w, query->vector);
   rag_graph__layer ground = rag_graph__layer_of(graph, 0);

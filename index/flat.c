@@ -3,7 +3,7 @@
 // Owns a tree of three levels, every node reference-counted and shared between views:
 //   view  -> shards: one for each 65,536 ordinals (a block of rag_bitmap), NULL where none of them has a row
 //   shard -> blocks of 2^block_shift rows (64 to 1,024, about half a MiB), NULL where none of them has a row
-//   block -> the rows; the row of ordinal o lies at o modulo the block's rows
+//   block -> the rows, in full precision and as int8 codes; the row of ordinal o lies at o modulo the block's rows
 // so a reader goes from an ordinal to its row with three loads, and from a word of a bitmap to its 64 rows without a
 // lookup. Ordinals are dense where it matters (chunks of a kb are numbered one after another); holes that gc leaves
 // cost memory until the whole block is empty.
@@ -22,6 +22,7 @@
 //
 // Memory counted against the bound: blocks whole, shards, and 8 KiB of bitmap for each shard. The views' arrays of
 // shards (8 bytes for each 65,536 ordinals) are not.
+#include "index/codes/codes_internal.h"
 #include "index/index_internal.h"
 
 #define BLOCK_BYTES_TARGET (512u * 1024u)
@@ -36,7 +37,8 @@ static uint32_t shift_for(uint32_t dimension) {
 }
 
 static size_t block_bytes(uint32_t dimension) {
-  size_t bytes = sizeof(flat_block) + ((size_t)dimension * sizeof(float) << shift_for(dimension));
+  size_t row = dimension * sizeof(float) + rag_codes_int8_bytes(dimension) + 3 * sizeof(float);
+  size_t bytes = sizeof(flat_block) + (row << shift_for(dimension));
   return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
@@ -176,9 +178,26 @@ static uint32_t slot_of(const flat_view *view, uint32_t ordinal) {
   return ordinal & ((1u << view->block_shift) - 1);
 }
 
+static void encode(const float *row, uint32_t dimension, const flat_codes *to, uint32_t slot) {
+  rag_codes_int8_factors factors;
+  uint8_t *code = to->base + slot * to->stride;
+  rag_codes_int8_encode(row, dimension, code, &factors);
+  double lanes[8] = {0}, sum = 0; // eight chains: one alone would wait for its own additions
+  for (uint32_t i = 0; i < dimension; i++) {
+    double wrong_by = (double)row[i] - ((int)code[i] - 128) * (double)factors.scale;
+    lanes[i % 8] += wrong_by * wrong_by;
+  }
+  for (uint32_t i = 0; i < 8; i++) sum += lanes[i];
+  to->scale[slot] = factors.scale;
+  to->error[slot] = (float)(sqrt(sum) * (1 + 1e-6));
+  to->norm[slot] = sqrtf(factors.norm_squared);
+}
+
 // Fills a fresh block with the rows of `old` that are still present, so that the other slots can be written again.
 static void copy_live_rows(const flat_view *newest, uint32_t ordinal, const flat_block *old, flat_block *fresh) {
   uint32_t dimension = newest->head.shared->dimension;
+  flat_codes from = flat_codes_of(old, dimension, newest->block_shift);
+  flat_codes to = flat_codes_of(fresh, dimension, newest->block_shift);
   uint32_t first = ordinal - slot_of(newest, ordinal);
   const uint64_t *words = rag_bitmap_block(newest->head.present, first / RAG_BITMAP_BLOCK_BITS, NULL);
   if (!words) return;
@@ -186,8 +205,12 @@ static void copy_live_rows(const flat_view *newest, uint32_t ordinal, const flat
   for (uint32_t word = 0; word < 1u << newest->block_shift >> 6; word++) {
     fresh->written[word] = words[word];
     for (uint64_t left = words[word]; left; left &= left - 1) {
-      size_t at = ((size_t)word * 64 + (size_t)__builtin_ctzll(left)) * dimension;
-      memcpy(fresh->rows + at, old->rows + at, dimension * sizeof(float));
+      size_t at = (size_t)word * 64 + (size_t)__builtin_ctzll(left);
+      memcpy(fresh->rows + at * dimension, old->rows + at * dimension, dimension * sizeof(float));
+      memcpy(to.base + at * to.stride, from.base + at * from.stride, to.stride);
+      to.scale[at] = from.scale[at];
+      to.error[at] = from.error[at];
+      to.norm[at] = from.norm[at];
     }
   }
 }
@@ -230,7 +253,10 @@ static rag_status flat_append(const rag_index_view *head, const uint32_t *ordina
   for (uint32_t i = 0; i < count; i++) {
     flat_block *block = block_of(next, ordinals[i]);
     uint32_t slot = slot_of(next, ordinals[i]);
-    memcpy(block->rows + (size_t)slot * dimension, vectors + (size_t)i * dimension, dimension * sizeof(float));
+    const float *vector = vectors + (size_t)i * dimension;
+    flat_codes codes = flat_codes_of(block, dimension, next->block_shift);
+    memcpy(block->rows + (size_t)slot * dimension, vector, dimension * sizeof(float));
+    encode(vector, dimension, &codes, slot);
     block->written[slot / 64] |= 1ull << slot % 64;
   }
   *out = &next->head;

@@ -120,8 +120,26 @@ typedef struct flat_block {
   rag_ref ref;
   rag_index_shared *shared;                            // owned reference
   uint64_t written[(1u << FLAT_BLOCK_SHIFT_MAX) / 64]; // the writer's alone: slots that hold a row, or held one
-  _Alignas(64) float rows[];                           // 2^block_shift rows of `dimension` floats
+  _Alignas(64) float rows[];                           // 2^block_shift rows of `dimension` floats; then their codes
 } flat_block;
+
+// What lies behind the rows of a block: their int8 codes, and of each how far its code may be wrong.
+typedef struct flat_codes {
+  uint8_t *base; // rows of `stride` bytes, index/codes
+  size_t stride;
+  float *scale; // of the code
+  float *error; // at least |x - what the code says|
+  float *norm;  // |x|
+} flat_codes;
+static inline flat_codes flat_codes_of(const flat_block *block, uint32_t dimension, uint32_t block_shift) {
+  size_t rows = (size_t)1 << block_shift;
+  flat_codes c = {.stride = (dimension + 63) / 64 * 64};
+  c.base = (uint8_t *)(uintptr_t)(block->rows + rows * dimension);
+  c.scale = (float *)(void *)(c.base + rows * c.stride);
+  c.error = c.scale + rows;
+  c.norm = c.error + rows;
+  return c;
+}
 
 typedef struct flat_shard {
   rag_ref ref;

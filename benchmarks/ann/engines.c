@@ -167,6 +167,11 @@ static void build_ivf(engine *e, rag_json build, uint32_t threads) {
   check(rag_ivf_build(e->centroids, &codes, &options, &e->ivf, &err), &err);
   rag_free(some);
   rag_free(factors);
+  // A segment with lists keeps no int8 plane: what its bits cannot rule out is scored from the rows.
+  rag_free(e->codes);
+  rag_free(e->factors);
+  e->codes = NULL;
+  e->factors = NULL;
 }
 
 static void build_flat(engine *e) {
@@ -195,7 +200,7 @@ uint64_t engine_stored_bytes(const engine *e) {
   if (e->kind == KIND_FLAT) return (uint64_t)e->base->rows * e->base->columns * sizeof(float);
   uint64_t codes = (uint64_t)e->base->rows * (e->stride + sizeof *e->factors);
   if (e->kind == KIND_GRAPH) return codes + rag_graph_bytes(e->graph);
-  return codes + rag_ivf_bytes(e->ivf) + rag_ivf_centroids_section(e->centroids).size;
+  return rag_ivf_bytes(e->ivf) + rag_ivf_centroids_section(e->centroids).size;
 }
 
 // ---------------------------------------------------------------------------------------------- searches

@@ -172,6 +172,7 @@ static rag_status segmented_search(const rag_index_view *head, const rag_index_q
   RAG_TRY(rag_index__flat.search(view->tail, query, top, &tail, err));
   plan->tail_rows = tail.candidates;
   plan->candidates += tail.candidates;
+  plan->rescored += tail.rescored;
   plan->segments += tail.segments;
   if (tail.candidates >= plan->engine_rows) plan->engine = rag_index__flat.name;
   return RAG_OK;

@@ -271,6 +271,34 @@ static void test_scores_that_overflow_still_rank(void **state) {
   model_destroy(&m);
 }
 
+// Codes say next to nothing here, so everything hangs on how wrong they are allowed to be: rows that differ in the last
+// bits alone, components and rows of every magnitude, and rows around a far point, whose distances codes cannot tell.
+static void test_what_codes_cannot_tell(void **state) {
+  (void)state;
+  uint64_t random = 31;
+  for (int metric = RAG_METRIC_COSINE; metric <= RAG_METRIC_L2; metric++) {
+    for (uint32_t dimension = 7; dimension <= 200; dimension += 193) {
+      for (int shape = 0; shape < 4; shape++) {
+        model m = model_create(dimension, (rag_metric)metric, 1300, &random);
+        for (uint32_t row = 0; row < 1300; row++) {
+          float magnitude = exp2f(random_unit(&random) * 30);
+          for (uint32_t i = 0; i < dimension; i++) {
+            float *x = &m.vectors[(size_t)row * dimension + i], by_chance = *x;
+            if (shape == 0) *x = (float)i - 3 + by_chance * 1e-5f;
+            else if (shape == 1) *x = by_chance * magnitude;
+            else if (shape == 2) *x = by_chance * exp2f(random_unit(&random) * 30);
+            else *x = 1000 + by_chance;
+          }
+        }
+        model_append(&m, 0, 1300, 100, &random);
+        for (uint32_t q = 0; q < 20; q++) check_search(&m, NULL, 1 + q * 3, m.vectors + (size_t)q * dimension, NULL);
+        check_filters(&m, &random);
+        model_destroy(&m);
+      }
+    }
+  }
+}
+
 // A removed ordinal may come back with another vector; a view from before still sees the first.
 static void test_removed_rows_come_back_and_old_views_hold(void **state) {
   (void)state;
@@ -365,6 +393,7 @@ int main(void) {
       cmocka_unit_test(test_equal_rows_come_by_ordinal),
       cmocka_unit_test(test_empty),
       cmocka_unit_test(test_scores_that_overflow_still_rank),
+      cmocka_unit_test(test_what_codes_cannot_tell),
       cmocka_unit_test(test_removed_rows_come_back_and_old_views_hold),
       cmocka_unit_test(test_refuses_bad_arguments),
   };

@@ -15,9 +15,11 @@
 #define PROGRESS_ROWS 4096u
 
 typedef struct flat_scratch {
-  float *rotated;   // the query
-  uint64_t *planes; // and as bit planes
-  float *estimates; // of every row, and then how far off they may be
+  float *rotated;             // the query
+  uint64_t *planes;           // and as bit planes
+  rag_codes_bits_query query; // the same for every segment, as rows have no centroid
+  uint64_t asked_by;          // the search that made it
+  float *estimates;           // of every row, and then how far off they may be
   uint32_t estimate_room;
   rag_index_hit *pool; // best by estimates
   uint32_t pool_room;
@@ -86,9 +88,12 @@ static void estimate(const rag_index_segment *s, const rag_codes_bits_query *que
   }
 }
 
-static void ask(const rag_index_segment *s, const rag_index_query *q, flat_scratch *scratch,
-                rag_codes_bits_query *out) {
+static void ask(const rag_index_segment *s, const segment_search *search, flat_scratch *scratch) {
   const rag_index_shared *shared = s->shared;
+  const rag_index_query *q = search->query;
+  rag_codes_bits_query *out = &scratch->query;
+  if (scratch->asked_by == search->scratch->searches) return;
+  scratch->asked_by = search->scratch->searches;
   bool high = rag_segment__target(s, q) > HIGH_RECALL;
   rag_codes_rotate(shared->rotation, q->vector, scratch->rotated);
   rag_codes_bits_query_init(scratch->rotated, shared->dimension, high ? CERTAINTY_HIGH : RAG_CODES_BITS_CERTAINTY,
@@ -103,12 +108,11 @@ static rag_status flat_search(const rag_index_segment *s, segment_search *search
   const rag_index_query *q = search->query;
   uint32_t pool_rows = q->k + POOL_RESERVE, all = (s->rows + 63) / 64;
   flat_scratch *scratch = NULL;
-  rag_codes_bits_query query;
   if (survivors <= pool_rows) return rag_segment__scan_all(s, search, words, err);
   RAG_TRY(scratch_of(s, search->scratch, pool_rows, &scratch, err));
-  ask(s, q, scratch, &query);
+  ask(s, search, scratch);
   float *scores = scratch->estimates, *errors = scores + s->rows + 64;
-  estimate(s, &query, words, scores, errors);
+  estimate(s, &scratch->query, words, scores, errors);
   search->plan->candidates += survivors;
 
   segment_scan scan;

@@ -29,6 +29,7 @@ segment_scratch *rag_segment__scratch_take(rag_index_shared *shared, rag_error *
   pthread_mutex_unlock(&shared->scratch_lock);
   if (scratch == NULL) scratch = rag_calloc(1, sizeof *scratch);
   if (scratch == NULL) (void)rag_fail_no_memory(err, sizeof *scratch);
+  else scratch->searches++;
   return scratch;
 }
 

@@ -128,6 +128,7 @@ struct segment_scratch {
   segment_scratch *next;
   uint64_t *words; // rows that may be found, a bit each
   uint32_t word_room;
+  uint64_t searches; // begun with it: tells what a kind made of an earlier query from what it made of this one
   void *of_kind[SEGMENT_KINDS];
 };
 // Idle ones belong to the shared state of an index.

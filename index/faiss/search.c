@@ -9,8 +9,9 @@
 //     dropped. Where the k-th one that passes stands within them, that is the answer: what passes and was not among the
 //     candidates is behind them.
 //  3. Else the filter's rows are few where the query is, and what the calibration says of near rows says nothing of far
-//     ones. Where FAISS can be told of filters it is, with values that double; where it cannot, it is asked for more and
-//     more of all rows; in both cases until the answer does not change any more.
+//     ones: neither how far to look nor how many candidates codes need. Where FAISS can be told of filters it is, for
+//     twice as many, with values and candidates that double; where it cannot, it is asked for more and more of all rows;
+//     in both cases until the answer does not change any more.
 //  4. What has cost as much as a scan becomes the scan.
 #include "index/faiss/library_internal.h"
 
@@ -288,6 +289,7 @@ static rag_status ask_selected(const search *s, double budget, uint32_t *out_cou
   RAG_TRY(make_selector(s, err));
   s->stats->way = RAG_FAISS_SELECTED;
   for (;;) {
+    take = (uint32_t)RAG_MIN(2 * (uint64_t)take, (uint64_t)m->rows);
     budget -= cost_of(m, value, take);
     if (budget < 0) return RAG_OK;
     RAG_TRY(ask(s, value, take, s->scratch->selector, out_count, &place, &all, err));

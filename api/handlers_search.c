@@ -7,9 +7,10 @@
 
 #include <stdio.h>
 
-// What may run inline, each about 0.3 ms of one core at most.
-//
-// 2 M components are 8 MB of vectors. A text query's dimension is not known here and taken for the default model's.
+// What may run inline, each about 0.3 ms of one core at most: bytes of vectors and codes that a search reads, and
+// components that are compared to choose diverse hits. A text query's dimension is not known here and taken for the default
+// model's.
+#define INLINE_VECTOR_BYTES_MAX (UINT64_C(4) << 20)
 #define INLINE_COMPONENTS_MAX (UINT64_C(2) << 20)
 #define INLINE_DIMENSION_GUESS 384u
 #define INLINE_HITS_MAX 200u
@@ -46,6 +47,8 @@ static bool takes_long(rag_kb *kb, const rag_search *search) {
   if (rag_kb_resolve(kb, search->at, &version, NULL) != RAG_OK) return false; // the search will say why
   uint64_t chunks = rag_version_chunks(version), documents = rag_version_documents(version);
   bool known = !search->filter || rag_kb_filter_known(kb, version, search->filter);
+  bool by_vector = search->mode != RAG_SEARCH_LEXICAL;
+  uint64_t bytes = by_vector ? rag_kb_vector_bytes(kb, version, search->filter != NULL, search->exact) : 0;
   rag_ref_drop(version);
   uint64_t dimension = search->vector ? search->vector_dimension : INLINE_DIMENSION_GUESS;
   if (!known && documents > INLINE_FILTER_DOCUMENTS_MAX) return true;
@@ -53,7 +56,7 @@ static bool takes_long(rag_kb *kb, const rag_search *search) {
   bool words = search->query.size && search->mode != RAG_SEARCH_VECTOR;
   bool phrase = words && memchr(search->query.data, '"', search->query.size);
   if (words && chunks > (phrase ? INLINE_PHRASE_CHUNKS_MAX : INLINE_WORDS_CHUNKS_MAX)) return true;
-  return search->mode != RAG_SEARCH_LEXICAL && chunks * dimension > INLINE_COMPONENTS_MAX;
+  return bytes > INLINE_VECTOR_BYTES_MAX;
 }
 
 API_HANDLER(search) {

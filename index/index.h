@@ -166,6 +166,8 @@ typedef struct rag_index_segment_info {
 uint32_t rag_index_view_segments(const rag_index_view *view);
 void rag_index_view_segment(const rag_index_view *view, uint32_t at, rag_index_segment_info *out);
 uint64_t rag_index_view_tail_rows(const rag_index_view *view);
+// About how many bytes of rows and codes a search without a filter reads: to tell a short one from a long one.
+uint64_t rag_index_view_search_bytes(const rag_index_view *view);
 
 typedef struct rag_index_task {
   rag_index_view *view;   // owned: what it works on

@@ -440,6 +440,9 @@ RAG_NODISCARD rag_status rag_kb_search(rag_kb *kb, const rag_search *search, rag
 
 // Whether the documents of a version that pass a filter are known from an earlier call, so that asking costs nothing.
 bool rag_kb_filter_known(rag_kb *kb, const rag_version *version, const rag_filter *filter);
+// About how many bytes of vectors and codes a search by vector reads that may find these chunks; a filter (or an exact
+// search) may make it look at each of them.
+uint64_t rag_kb_vector_bytes(rag_kb *kb, const rag_version *version, bool filtered, bool exact);
 
 // ---------------------------------------------------------------------------------------------- facets
 

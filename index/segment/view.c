@@ -223,6 +223,25 @@ void rag_index_task_made(const rag_index_task *task, uint32_t at, rag_index_segm
   describe(task->made[at], 0, out);
 }
 
+// A graph's and lists' rows come one by one from all over memory, at the price of two or three that lie in a row; some
+// hundreds to two thousand of them at the recalls that are asked for.
+#define WALKED_ROWS UINT64_C(4096)
+
+static uint64_t search_bytes(const rag_index_segment *s) {
+  uint64_t dimension = s->shared->dimension;
+  if (s->kind == &rag_segment__flat) return s->rows * (rag_codes_padded(s->shared->dimension) / 4 + UINT64_C(16));
+  if (s->kind == &rag_segment__faiss) return s->rows * dimension; // its index may be a scan
+  return RAG_MIN(s->rows, WALKED_ROWS) * dimension;
+}
+
+uint64_t rag_index_view_search_bytes(const rag_index_view *view) {
+  const segmented_view *s = segmented(view);
+  uint64_t dimension = view->shared->dimension;
+  uint64_t bytes = rag_index_view_tail_rows(view) * dimension;
+  for (uint32_t i = 0; s != NULL && i < s->segment_count; i++) bytes += search_bytes(s->segments[i].segment);
+  return bytes;
+}
+
 uint64_t rag_index_view_tail_rows(const rag_index_view *view) {
   const segmented_view *s = segmented(view);
   return rag_bitmap_count(s != NULL ? s->tail->present : view->present);

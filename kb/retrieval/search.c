@@ -255,6 +255,15 @@ static rag_status search_vectors(run *r, uint32_t depth, rag_index_hit **out, ui
   return RAG_OK;
 }
 
+uint64_t rag_kb_vector_bytes(rag_kb *kb, const rag_version *version, bool filtered, bool exact) {
+  uint64_t of_codes = rag_version_chunks(version) * kb->dimension;
+  if (exact) return of_codes * sizeof(float);
+  rag_index_view *view = rag_index_pin(kb->index);
+  uint64_t bytes = rag_index_view_search_bytes(view);
+  rag_ref_drop(view);
+  return filtered ? RAG_MAX(of_codes, bytes) : bytes;
+}
+
 static rag_status search_words(run *r, uint32_t depth, rag_lexical_hit **out, uint32_t *out_count, rag_error *err) {
   uint64_t at_ns = rag_clock_monotonic_ns();
   const rag_lexical_version *version;

@@ -434,6 +434,14 @@ static void test_lanes(void **state) {
                   "{\"query\":\"boats\",\"at\":\"c2\",\"filter\":{\"must\":{\"has_id\":[\"a\"]}}}");
   assert_false(s->answer.wants_worker); // the version that is searched counts
   s->may_not_wait = false;
+  // 300 vectors of 4,096 components: full-precision rows are too much to read inline, their codes are not.
+  CALL(200, "POST", "/v1/kbs", "{\"name\":\"wide\",\"model\":\"hash-4096\"}");
+  expect_status(s, send_bytes(s, "POST", "/v1/kbs/wide/documents", body.data, body.size), 200, __FILE__, __LINE__);
+  s->may_not_wait = true;
+  CALL(200, "POST", "/v1/kbs/wide/search", "{\"query\":\"number\",\"mode\":\"vector\"}");
+  (void)send_text(s, "POST", "/v1/kbs/wide/search", "{\"query\":\"number\",\"mode\":\"vector\",\"exact\":true}");
+  assert_true(s->answer.wants_worker);
+  s->may_not_wait = false;
   rag_buf_free(&body);
 }
 

@@ -38,6 +38,7 @@ rag_status rag_segment__write(segment_build *b, uint32_t section, const void *da
 
 rag_status rag_segment__encode(segment_build *b, rag_error *err) {
   uint32_t dimension = b->shared->dimension, code_bytes = rag_codes_int8_bytes(dimension);
+  if (b->codes != NULL) return RAG_OK;
   b->codes = rag_aligned_alloc(64, (size_t)b->rows * code_bytes);
   b->factors = rag_realloc_array(NULL, b->rows, sizeof *b->factors);
   if (b->codes == NULL || b->factors == NULL) return rag_fail_no_memory(err, (size_t)b->rows * code_bytes);

@@ -20,6 +20,11 @@ typedef enum rag_metric { RAG_METRIC_COSINE = 0, RAG_METRIC_IP = 1, RAG_METRIC_L
 const char *rag_metric_name(rag_metric metric); // "cosine", "ip", "l2"
 bool rag_metric_parse(rag_slice text, rag_metric *out);
 
+// What the caller keeps of each component of a vector. An index holds floats either way: rounded ones where it is bfloat16.
+typedef enum rag_datatype { RAG_DATATYPE_FLOAT32 = 0, RAG_DATATYPE_BFLOAT16 = 1 } rag_datatype; // on disk: pinned
+const char *rag_datatype_name(rag_datatype datatype); // "float32", "bfloat16"
+bool rag_datatype_parse(rag_slice text, rag_datatype *out);
+
 // ---------------------------------------------------------------------------------------------- vectors, kernels
 
 // Refuses NaN and infinities, and a vector of zero (or not normalisable) length where the metric is cosine; the message
@@ -30,6 +35,11 @@ RAG_NODISCARD rag_status rag_vector_check(const float *vector, uint32_t dimensio
 // double precision over the fixed order, so the result has the same bits everywhere; a subnormal or huge vector is
 // scaled first and neither over- nor underflows.
 void rag_vector_normalize(float *vector, uint32_t dimension);
+// Rounds every component to the nearest bfloat16, which is a float whose lower sixteen bits are zero; ties to even. Finite
+// components stay finite: what would become infinite is the largest bfloat16 of its sign. Below that a component of normal
+// size moves by less than 2^-8 of itself, so a unit vector by less than 2^-8: its length, which is not made 1 again, and
+// its inner product with any unit vector. Rounding what is rounded changes nothing.
+void rag_vector_round_bf16(float *vector, uint32_t dimension);
 
 // A set of kernels; all sets give equal bits. Rows are `stride` floats apart; no alignment is asked for.
 typedef struct rag_kernels {

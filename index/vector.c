@@ -4,9 +4,11 @@
 // floats is exact in a double, so multiply-then-add rounds as a fused multiply-add would and the bits are the same on
 // every CPU without asking for one; and no square of a float (1e-90 to 1e77) or sum of 8,192 of them leaves the range
 // of a double, so subnormal and huge vectors need no scaling pass.
+#include "index/codes/codes_internal.h"
 #include "index/index_internal.h"
 
 #define LANES 16u
+#define ROUND_PART 256u // components rounded at a time
 #define EXPONENT_BITS 0x7f800000u // all set: infinity or NaN
 
 static const char *const metric_names[] = {
@@ -20,6 +22,21 @@ bool rag_metric_parse(rag_slice text, rag_metric *out) {
   for (size_t i = 0; i < RAG_COUNT_OF(metric_names); i++) {
     if (!rag_slice_equal(text, rag_slice_str(metric_names[i]))) continue;
     *out = (rag_metric)i;
+    return true;
+  }
+  return false;
+}
+
+static const char *const datatype_names[] = {[RAG_DATATYPE_FLOAT32] = "float32", [RAG_DATATYPE_BFLOAT16] = "bfloat16"};
+
+const char *rag_datatype_name(rag_datatype datatype) {
+  return (size_t)datatype < RAG_COUNT_OF(datatype_names) ? datatype_names[datatype] : "unknown";
+}
+
+bool rag_datatype_parse(rag_slice text, rag_datatype *out) {
+  for (size_t i = 0; i < RAG_COUNT_OF(datatype_names); i++) {
+    if (!rag_slice_equal(text, rag_slice_str(datatype_names[i]))) continue;
+    *out = (rag_datatype)i;
     return true;
   }
   return false;
@@ -110,6 +127,15 @@ void rag_vector_normalize(float *vector, uint32_t dimension) {
   else
 #endif
     normalize_plain(vector, dimension);
+}
+
+void rag_vector_round_bf16(float *vector, uint32_t dimension) {
+  uint16_t part[ROUND_PART]; // whole paddings of a row, so that the encoder never writes beyond it
+  for (uint32_t at = 0; at < dimension; at += ROUND_PART) {
+    uint32_t count = RAG_MIN(dimension - at, ROUND_PART);
+    rag_codes_bf16_encode(vector + at, count, part);
+    rag_codes_bf16_decode(part, count, vector + at);
+  }
 }
 
 float rag_vector_score(const float *a, const float *b, uint32_t dimension, rag_metric metric) {

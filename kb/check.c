@@ -55,6 +55,7 @@ typedef struct checker {
   ordinal_table revisions;   // revision_seen
   ordinal_table contents;    // uint64_t: 1 + bytes of the body; 0: not there
   rag_bitmap_edit *chunks, *vectors, *commits;
+  float *vector; // a row's
   rag_bitmap_edit *live_revisions, *live_chunks; // of any commit
   rag_index *sealed;                             // of the segments that are sound
   rag_bitmap *numbers;                           // every one that a chunk can have
@@ -277,21 +278,19 @@ out:
 static rag_status on_vector(checker *c, rag_slice key, rag_slice value, rag_error *err) {
   if (!known_key(c, RAG_CF_VECTOR, key, 12) || u32_at(key, 4) != c->kb->space) return RAG_OK; // other spaces: not ours
   uint32_t number = u32_at(key, 8);
-  if (value.size != c->kb->dimension * sizeof(float)) {
+  if (!rag_kb__decode_vector(c->kb->datatype, value, c->kb->dimension, c->vector)) {
     report(c, RAG_CHECK_ERROR, "the vector of chunk %u has %zu bytes, not %zu", number, value.size,
-           c->kb->dimension * sizeof(float));
+           rag_kb__vector_bytes(c->kb->datatype, c->kb->dimension));
     return RAG_OK;
   }
   for (uint32_t i = 0; i < c->kb->dimension; i++) {
-    float x;
-    memcpy(&x, value.data + i * sizeof x, sizeof x);
-    if (isfinite(x)) continue;
+    if (isfinite(c->vector[i])) continue;
     report(c, RAG_CHECK_ERROR, "the vector of chunk %u has a number that is not finite", number);
     break;
   }
   rag_index_view *view = rag_index_pin(c->sealed);
   const float *sealed = rag_index_view_vector(view, number);
-  if (sealed != NULL && memcmp(sealed, value.data, value.size) != 0)
+  if (sealed != NULL && memcmp(sealed, c->vector, c->kb->dimension * sizeof *sealed) != 0)
     report(c, RAG_CHECK_ERROR, "the vector of chunk %u is another one in the index's segment", number);
   rag_ref_drop(view);
   rag_status status = rag_bitmap_edit_add(c->vectors, number);
@@ -563,7 +562,9 @@ static void forget_kb(checker *c) {
   rag_index_destroy(c->sealed);
   rag_ref_drop(c->numbers);
   rag_free(c->segments_dir);
+  rag_free(c->vector);
   c->sealed = NULL;
+  c->vector = NULL;
   c->numbers = NULL;
   c->segments_dir = NULL;
   c->revisions = (ordinal_table){.item_bytes = sizeof(revision_seen)};
@@ -587,6 +588,9 @@ static rag_status check_kb(checker *c, rag_kb *kb, rag_error *err) {
   rag_ref_drop(view);
   for (size_t i = 0; i < RAG_COUNT_OF(edits); i++)
     if ((*edits[i] = rag_bitmap_edit_create(NULL)) == NULL) RAG_TRY_OUT(rag_fail_no_memory(err, 0));
+
+  if ((c->vector = rag_calloc(kb->dimension, sizeof *c->vector)) == NULL)
+    RAG_TRY_OUT(rag_fail_no_memory(err, kb->dimension * sizeof *c->vector));
 
   // What a commit's rows refer to was written before it or with it: so commits come first of all, and the rows that
   // writes add meanwhile are simply more than is asked for.
@@ -668,7 +672,8 @@ static rag_status on_cache(checker *c, rag_slice key, rag_slice value, rag_error
   if (kb == NULL) return RAG_OK; // reads as a miss
   rag_kb__key_vector(&vector, id, space, chunk);
   rag_status status = rag_store_get(c->store, NULL, RAG_CF_VECTOR, rag_key_slice(&vector), &row, err);
-  if (status == RAG_OK && row.slice.size != kb->dimension * sizeof(float) && kb->space == space)
+  if (status == RAG_OK && kb->space == space &&
+      row.slice.size != rag_kb__vector_bytes(kb->datatype, kb->dimension))
     report_row(c, RAG_CHECK_ERROR, RAG_CF_CACHE, key, "names a vector of another dimension");
   rag_value_free(&row);
   rag_ref_drop(kb);

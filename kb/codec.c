@@ -6,6 +6,9 @@
 #include "kb/kb_internal.h"
 
 #define RECORD_V1 1
+// Of a kb's record alone: V1, and the datatype of its vectors. Written where that is not float32, so that a program that
+// knows no other refuses the kb instead of reading, and writing, its vectors wrongly.
+#define RECORD_V2 2
 
 // ---------------------------------------------------------------------------------------------- keys
 
@@ -393,9 +396,47 @@ static void read_text(rag_reader *r, char *out, size_t capacity) {
   out[s.size] = '\0';
 }
 
+size_t rag_kb__vector_bytes(rag_datatype datatype, uint32_t dimension) {
+  return dimension * (datatype == RAG_DATATYPE_BFLOAT16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+void rag_kb__encode_vector(rag_datatype datatype, const float *vector, uint32_t dimension, rag_buf *out) {
+  if (datatype == RAG_DATATYPE_FLOAT32) {
+    rag_buf_append(out, vector, dimension * sizeof *vector);
+    return;
+  }
+  size_t bytes = rag_kb__vector_bytes(datatype, dimension);
+  rag_buf_reserve(out, bytes);
+  if (out->failed) return;
+  uint32_t lost = 0; // of a vector that nobody has rounded
+  for (uint32_t i = 0; i < dimension; i++) {
+    uint32_t bits;
+    memcpy(&bits, vector + i, sizeof bits);
+    lost |= bits & 0xffff;
+    out->data[out->size + 2 * i] = (char)(bits >> 16 & 0xff);
+    out->data[out->size + 2 * i + 1] = (char)(bits >> 24);
+  }
+  RAG_ASSERT(lost == 0);
+  out->size += bytes;
+}
+
+bool rag_kb__decode_vector(rag_datatype datatype, rag_slice value, uint32_t dimension, float *out) {
+  if (value.size != rag_kb__vector_bytes(datatype, dimension)) return false;
+  if (datatype == RAG_DATATYPE_FLOAT32) {
+    memcpy(out, value.data, value.size);
+    return true;
+  }
+  for (uint32_t i = 0; i < dimension; i++) {
+    uint32_t bits = (uint32_t)(uint8_t)value.data[2 * i] << 16 | (uint32_t)(uint8_t)value.data[2 * i + 1] << 24;
+    memcpy(out + i, &bits, sizeof bits);
+  }
+  return true;
+}
+
 void rag_kb__encode_record(const rag_kb__record *record, rag_buf *out) {
   const rag_kb_config *config = &record->config;
-  rag_buf_append_u8(out, RECORD_V1);
+  bool plain = config->datatype == RAG_DATATYPE_FLOAT32;
+  rag_buf_append_u8(out, plain ? RECORD_V1 : RECORD_V2);
   rag_buf_append_varint(out, record->id);
   rag_buf_append_varint(out, record->space);
   append_i64(out, record->created_us);
@@ -418,13 +459,15 @@ void rag_kb__encode_record(const rag_kb__record *record, rag_buf *out) {
   append_text(out, config->fields_only ? config->fields_only : "");
   append_text(out, config->fields_except ? config->fields_except : "");
   rag_buf_append_varint(out, config->fields_values_max);
+  if (!plain) rag_buf_append_varint(out, (uint64_t)config->datatype);
 }
 
 rag_status rag_kb__decode_record(rag_slice value, rag_kb__record *out, rag_error *err) {
   rag_reader r = rag_reader_of(value);
   rag_kb__record record = {0};
   rag_kb_config *config = &record.config;
-  if (rag_read_u8(&r) != RECORD_V1)
+  uint8_t format = rag_read_u8(&r);
+  if (format != RECORD_V1 && format != RECORD_V2)
     return rag_fail(err, RAG_DATA_LOSS, "a knowledge base's record has an unknown format");
   record.id = read_u32(&r);
   record.space = read_u32(&r);
@@ -450,6 +493,11 @@ rag_status rag_kb__decode_record(rag_slice value, rag_kb__record *out, rag_error
     only = rag_read_bytes(&r);
     except = rag_read_bytes(&r);
     config->fields_values_max = read_u32(&r);
+  }
+  if (format == RECORD_V2) {
+    uint64_t datatype = rag_read_varint(&r);
+    if (datatype != RAG_DATATYPE_BFLOAT16) r.bad = true;
+    config->datatype = (rag_datatype)datatype;
   }
   if (r.bad) return rag_fail(err, RAG_DATA_LOSS, "a knowledge base's record cannot be decoded; restore from a backup");
   config->description = rag_strndup(description.data, description.size);

@@ -159,7 +159,7 @@ static rag_status begin_apply(void *ctx, rag_txn *txn, rag_error *err) {
     snprintf(record->fingerprint, sizeof record->fingerprint, "client-%u-%u-%s", record->id, record->config.dimension,
              rag_metric_name(record->config.metric));
   // Numbers are given out even where this fails: they are never used again.
-  RAG_TRY(rag_kbs__space(kbs, txn, record->fingerprint, &record->space, err));
+  RAG_TRY(rag_kbs__space(kbs, txn, record->fingerprint, record->config.datatype, &record->space, err));
   RAG_TRY(rag_kbs__counters_write(kbs, txn, err));
   key_mark(&key, record->id);
   rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_slice_of("", 0));

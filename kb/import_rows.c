@@ -107,9 +107,9 @@ static rag_status vector_row(rag_kb__import *im, rag_reader *r, rag_error *err) 
   rag_key key;
   uint32_t number = read_number(r), dimension = im->record.config.dimension;
   rag_slice value = rag_read_bytes(r);
-  if (r->bad || number != im->last_chunk || number <= im->last_vector || value.size != dimension * sizeof(float))
+  if (r->bad || number != im->last_chunk || number <= im->last_vector ||
+      !rag_kb__decode_vector(im->record.config.datatype, value, dimension, im->vector))
     return damaged(err, "the vector of chunk %u is none", number);
-  memcpy(im->vector, value.data, value.size);
   if (rag_vector_check(im->vector, dimension, im->record.config.metric, "", NULL) != RAG_OK)
     return damaged(err, "the vector of chunk %u cannot be searched", number);
   im->last_vector = number;

@@ -103,6 +103,9 @@ typedef struct rag_kb_config {
   char factory[128];    // for engine "faiss"
   double target_recall; // 0: default
   uint64_t memory_bytes_max;
+  // Of what is stored: bfloat16 takes half the room, and rounds each vector, once it is normalised, before anything else
+  // is done with it (index.h: rag_vector_round_bf16). So every answer is of the rounded vectors. Fixed at creation.
+  rag_datatype datatype;
   uint32_t lag_slo_seconds; // 0: none
   uint32_t max_age_seconds;
   // Which metadata fields are indexed for filters: paths, one a line; owned, "" or NULL: none named. Every path when only
@@ -158,8 +161,8 @@ RAG_NODISCARD rag_status rag_kbs_get(rag_kbs *kbs, rag_slice name, rag_kb **out,
 RAG_NODISCARD rag_status rag_kbs_list(rag_kbs *kbs, rag_slice after, uint32_t limit, rag_kb ***out, uint32_t *out_count,
                                       rag_error *err);
 // Replaces what may change: description, language, chunking (for texts put from now on), freshness, target_recall,
-// memory_bytes_max. RAG_INVALID_ARGUMENT for a change of name, model, dimension, metric. RAG_ABORTED when the settings were
-// changed since `config` was described (generation).
+// memory_bytes_max. RAG_INVALID_ARGUMENT for a change of name, model, dimension, metric, datatype. RAG_ABORTED when the
+// settings were changed since `config` was described (generation).
 RAG_NODISCARD rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *err);
 // Gone from every answer at return; its rows are removed by a job (*out_job).
 RAG_NODISCARD rag_status rag_kbs_delete(rag_kbs *kbs, rag_slice name, uint64_t *out_job, rag_error *err);

@@ -7,7 +7,7 @@
 //   META      't' kb bytes(tag)                   -> commit, created
 //   META      'L' kb bytes(branch) time commit    -> "" : where the branch stood from then on
 //   META      'I' kb bytes(idempotency key)       -> time, request digest, result        (kb 0: creation of kbs)
-//   META      'S' bytes(fingerprint)              -> space number
+//   META      'S' bytes(fingerprint)              -> space number; of rounded vectors: fingerprint "+bfloat16"
 //   META      'N'                                 -> the next kb number and space number
 //   META      'P' kb                              -> "" : an import is writing this kb's rows (import.c)
 //   META      'G' kb space id                     -> "" : a segment of the index, a file of its own (segments.c)
@@ -15,7 +15,8 @@
 //   REVISION  kb revision                         -> document id, content, chunk range, metadata, source, commit
 //   CONTENT   kb content                          -> document id, title, text
 //   CHUNK     kb chunk                            -> content, span, metadata
-//   VECTOR    kb space chunk                      -> dimension little-endian floats
+//   VECTOR    kb space chunk                      -> dimension little-endian floats, or of a kb of bfloat16 their upper
+//                                                    halves (u16): the lower ones are zero
 //   CACHE     space digest(text)                  -> kb, chunk whose vector is that text's
 //   COMMIT    kb commit 0                         -> commit record
 //   COMMIT    kb commit 1                         -> delta: base, checkpoint flag, four bitmaps. Where the base was
@@ -133,6 +134,11 @@ typedef struct rag_kb__record { // 'B'
 } rag_kb__record;
 void rag_kb__encode_record(const rag_kb__record *record, rag_buf *out);
 RAG_NODISCARD rag_status rag_kb__decode_record(rag_slice value, rag_kb__record *out, rag_error *err);
+// VECTOR rows: the vector that is searched, bit for bit. Of bfloat16 it was rounded before (rag_vector_round_bf16).
+size_t rag_kb__vector_bytes(rag_datatype datatype, uint32_t dimension);
+void rag_kb__encode_vector(rag_datatype datatype, const float *vector, uint32_t dimension, rag_buf *out);
+// False: the value has another size.
+RAG_NODISCARD bool rag_kb__decode_vector(rag_datatype datatype, rag_slice value, uint32_t dimension, float *out);
 void rag_kb__encode_result(const rag_write_result *result, rag_buf *out);
 RAG_NODISCARD bool rag_kb__decode_result(rag_reader *reader, rag_write_result *out);
 rag_status rag_kb__corrupt(rag_error *err, rag_cf cf, rag_slice key); // RAG_DATA_LOSS naming the row
@@ -336,6 +342,7 @@ struct rag_kb {
   char fingerprint[RAG_EMBED_FINGERPRINT_MAX];
   uint32_t dimension;
   rag_metric metric;
+  rag_datatype datatype;      // of VECTOR rows; every vector of the kb has been rounded to it
   rag_embedder *embedder;     // NULL: vectors come from the client
   rag_cell config;            // of rag_kb__config_ref
   uint64_t config_generation; // writers only: of the newest settings that an apply has taken
@@ -382,10 +389,11 @@ RAG_NODISCARD rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record
                                       rag_error *err); // takes over view
 RAG_NODISCARD rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, rag_error *err);
 rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err);
-// Rows of the registry, from apply: next kb and space number; a fingerprint's space, given a number when it is new; a kb.
+// Rows of the registry, from apply: next kb and space number; the space of a model and datatype, given a number when it is
+// new; a kb.
 RAG_NODISCARD rag_status rag_kbs__counters_write(rag_kbs *kbs, rag_txn *txn, rag_error *err);
-RAG_NODISCARD rag_status rag_kbs__space(rag_kbs *kbs, rag_txn *txn, const char *fingerprint, uint32_t *out,
-                                        rag_error *err);
+RAG_NODISCARD rag_status rag_kbs__space(rag_kbs *kbs, rag_txn *txn, const char *fingerprint, rag_datatype datatype,
+                                        uint32_t *out, rag_error *err);
 RAG_NODISCARD rag_status rag_kb__record_write(const rag_kb__record *record, rag_txn *txn, rag_error *err);
 bool rag_kbs__registry_has(const rag_kb__registry *registry, rag_slice name);
 void rag_kbs__registry_abandon(rag_kbs *kbs, rag_kb__registry *registry); // drops it; pending is what is public again

@@ -3,7 +3,7 @@
 // Invariants
 //  1. kbs->registry is immutable and by name; publish swaps it. A deleted kb leaves the registry at once, its rows later
 //     (delete.c), and its number is never used again, so that nothing of it can be found under another name.
-//  2. A kb's number, space, dimension, metric and embedder never change after creation.
+//  2. A kb's number, space, dimension, metric, datatype and embedder never change after creation.
 #include "kb/words_internal.h"
 
 #include <stdio.h>
@@ -91,6 +91,8 @@ rag_status rag_kb__config_check(const rag_kb_config *config, rag_error *err) {
   if (strcmp(config->engine, "faiss") != 0 && config->factory[0] != '\0')
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.factory",
                           "index.factory is of the engine 'faiss' alone: leave it out, or name that engine");
+  if ((unsigned)config->datatype > RAG_DATATYPE_BFLOAT16)
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.datatype", "index.datatype is 'float32' or 'bfloat16'");
   if (!(config->target_recall >= 0 && config->target_recall <= 1))
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.target_recall", "target_recall is 0 to 1");
   RAG_TRY(check_paths(config->fields_only, "fields.only", err));
@@ -190,6 +192,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   memcpy(kb->fingerprint, record->fingerprint, sizeof kb->fingerprint);
   kb->dimension = record->config.dimension;
   kb->metric = record->config.metric;
+  kb->datatype = record->config.datatype;
   kb->load_limit = view->state.next_chunk;
   kb->load_revisions = view->state.next_revision;
   kb->load_next = 0;
@@ -388,13 +391,18 @@ rag_status rag_kbs__counters_write(rag_kbs *kbs, rag_txn *txn, rag_error *err) {
   return status;
 }
 
-// The number of a fingerprint's space, shared by every kb that embeds with it: their embeddings are one cache.
-rag_status rag_kbs__space(rag_kbs *kbs, rag_txn *txn, const char *fingerprint, uint32_t *out, rag_error *err) {
+// The number of a fingerprint's space, shared by every kb that embeds with it and keeps vectors alike: their embeddings
+// are one cache. A rounded vector is none that a kb of float32 could take.
+rag_status rag_kbs__space(rag_kbs *kbs, rag_txn *txn, const char *fingerprint, rag_datatype datatype, uint32_t *out,
+                          rag_error *err) {
   rag_key key;
+  char name[RAG_EMBED_FINGERPRINT_MAX + 32];
   rag_value value = {0};
+  bool plain = datatype == RAG_DATATYPE_FLOAT32;
+  snprintf(name, sizeof name, "%s%s%s", fingerprint, plain ? "" : "+", plain ? "" : rag_datatype_name(datatype));
   rag_key_init(&key);
   rag_key_u8(&key, 'S');
-  rag_key_bytes(&key, rag_slice_str(fingerprint));
+  rag_key_bytes(&key, rag_slice_str(name));
   rag_status status = rag_txn_get(txn, RAG_CF_META, rag_key_slice(&key), &value, err);
   if (status == RAG_OK) {
     rag_reader r = rag_reader_of(value.slice);
@@ -488,7 +496,8 @@ static rag_status create_apply(void *ctx, rag_txn *txn, rag_error *err) {
   if (op->record.config.model[0] == '\0') // client vectors are comparable within their own kb only
     snprintf(op->record.fingerprint, sizeof op->record.fingerprint, "client-%u-%u-%s", op->record.id,
              op->record.config.dimension, rag_metric_name(op->record.config.metric));
-  rag_status status = rag_kbs__space(kbs, txn, op->record.fingerprint, &op->record.space, err);
+  rag_status status =
+      rag_kbs__space(kbs, txn, op->record.fingerprint, op->record.config.datatype, &op->record.space, err);
   if (status == RAG_OK) status = create_rows(op, txn, err);
   if (status == RAG_OK) status = rag_kbs__registry_with(kbs->pending, op->kb, rag_slice_of("", 0), &op->registry, err);
   if (status == RAG_OK) {
@@ -609,6 +618,13 @@ rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *
     goto out;
   }
   RAG_TRY_OUT(rag_kb__config_check(config, err));
+  if (config->datatype != now->config.datatype) {
+    status = rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.datatype",
+                            "the vectors of knowledge base '%s' are kept as %s, which cannot be changed; create another "
+                            "one with \"index\": {\"datatype\": \"%s\"} and put the documents there",
+                            config->name, rag_datatype_name(now->config.datatype), rag_datatype_name(config->datatype));
+    goto out;
+  }
   RAG_TRY_OUT(rag_kbs__language_check(kbs, config, err));
   op.other_language = strcmp(config->language, now->config.language) != 0;
   RAG_TRY_OUT(config_ref_create(config, &op.next, err));

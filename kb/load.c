@@ -145,7 +145,7 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
     more = rag_store_iter_next(it);
     if (more) {
       rag_slice key = rag_store_iter_key(it), value = rag_store_iter_value(it);
-      if (key.size != 12 || value.size != row_bytes) {
+      if (key.size != 12) {
         status = rag_kb__corrupt(err, RAG_CF_VECTOR, key);
         goto out;
       }
@@ -159,7 +159,10 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
         kb->load_next = load_next;
         continue;
       }
-      memcpy(rows + (size_t)count * kb->dimension, value.data, row_bytes);
+      if (!rag_kb__decode_vector(kb->datatype, value, kb->dimension, rows + (size_t)count * kb->dimension)) {
+        status = rag_kb__corrupt(err, RAG_CF_VECTOR, key);
+        goto out;
+      }
       count++;
     }
     if (count == LOAD_BATCH || (!more && count > 0)) {

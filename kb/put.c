@@ -106,7 +106,9 @@ static rag_status put_content(rag_kb__put_op *op, rag_txn *txn, rag_kb__prepared
     RAG_TRY_OUT(put_row(txn, RAG_CF_CHUNK, &key, &value, err));
     if (chunk->vector == NULL) continue;
     rag_kb__key_vector(&key, kb->id, kb->space, ordinal);
-    rag_txn_put(txn, RAG_CF_VECTOR, rag_key_slice(&key), rag_slice_of(chunk->vector, kb->dimension * sizeof(float)));
+    rag_buf_clear(&value);
+    rag_kb__encode_vector(kb->datatype, chunk->vector, kb->dimension, &value);
+    RAG_TRY_OUT(put_row(txn, RAG_CF_VECTOR, &key, &value, err));
     if (!chunk->embedded) continue;
     rag_buf_clear(&value);
     rag_buf_append_u32le(&value, kb->id);

@@ -286,12 +286,18 @@ static rag_status cut_text(rag_kb__put_op *op, rag_kb__prepared *document, uint3
   return document->chunks ? RAG_OK : rag_fail_no_memory(err, count * sizeof *document->chunks);
 }
 
+// What a vector is from here on: what is stored, searched and answered with.
+static void take_vector(const rag_kb *kb, float *vector) {
+  if (kb->datatype == RAG_DATATYPE_BFLOAT16) rag_vector_round_bf16(vector, kb->dimension);
+}
+
 static rag_status copy_vector(rag_kb__put_op *op, const float *vector, float **out, rag_error *err) {
   size_t bytes = op->op.kb->dimension * sizeof *vector;
   *out = rag_arena_alloc(op->arena, bytes);
   if (*out == NULL) return rag_fail_no_memory(err, bytes);
   memcpy(*out, vector, bytes);
   if (op->op.kb->metric == RAG_METRIC_COSINE) rag_vector_normalize(*out, op->op.kb->dimension);
+  take_vector(op->op.kb, *out);
   return RAG_OK;
 }
 
@@ -437,11 +443,13 @@ static rag_status from_cache(rag_kb__put_op *op, pending_chunk *items, uint32_t 
     }
     rag_kb__key_vector(&keys[i], owner, kb->space, chunk);
     status = rag_store_get(kb->store, NULL, RAG_CF_VECTOR, rag_key_slice(&keys[i]), &vector, err);
-    if (status == RAG_OK && vector.slice.size == vector_bytes) {
-      items[i].chunk->vector = rag_arena_alloc(op->arena, vector_bytes);
-      if (items[i].chunk->vector == NULL) status = rag_fail_no_memory(err, vector_bytes);
-      else memcpy(items[i].chunk->vector, vector.slice.data, vector_bytes);
-      hits++;
+    if (status == RAG_OK) {
+      float *taken = rag_arena_alloc(op->arena, vector_bytes);
+      if (taken == NULL) status = rag_fail_no_memory(err, vector_bytes);
+      else if (rag_kb__decode_vector(kb->datatype, vector.slice, kb->dimension, taken)) {
+        items[i].chunk->vector = taken;
+        hits++;
+      }
     } else if (status == RAG_NOT_FOUND) {
       status = RAG_OK;
     }
@@ -476,6 +484,7 @@ static rag_status embed_batch(rag_kb__put_op *op, pending_chunk *items, uint32_t
   RAG_TRY(rag_embedder_embed(kb->embedder, RAG_EMBED_DOCUMENT, texts, missing, vectors, err));
   for (uint32_t i = 0; i < missing; i++) {
     chunks[i]->vector = vectors + (size_t)i * kb->dimension;
+    take_vector(kb, chunks[i]->vector);
     chunks[i]->embedded = true;
   }
   op->embedded += missing;

@@ -100,7 +100,7 @@ rag_status rag_kb__content_rows_read(rag_kb *kb, rag_txn *txn, rag_kb__content_r
   } else {
     rows->text_bytes = content.body.size;
     // A chunk of a text alone has a vector; a client's chunk may have none, and is counted as if.
-    rows->vector_bytes = (uint64_t)rows->chunk_count * kb->dimension * sizeof(float);
+    rows->vector_bytes = rows->chunk_count * (uint64_t)rag_kb__vector_bytes(kb->datatype, kb->dimension);
     if (kb->embedder != NULL) status = read_digests(kb, txn, rows, &content, err);
   }
   rag_value_free(&value);

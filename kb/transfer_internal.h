@@ -9,7 +9,7 @@
 //            trailer: varint number of rows of each row type 1 to 8, then a digest of every byte before this frame
 //   rows     1 content     varint content, bytes value
 //            2 chunk       varint chunk, bytes value          } directly after the content they belong to, each vector
-//            3 vector      varint chunk, bytes floats         } after its chunk
+//            3 vector      varint chunk, bytes value          } after its chunk
 //            4 revision    varint revision, bytes value, bytes document row's value
 //            5 commit      varint commit, bytes record (its space is 0), bytes delta
 //            6 checkpoint  varint commit, bytes value         directly after its commit

@@ -19,7 +19,6 @@ static uint64_t section_bytes(const rag_ivf_centroids_meta *meta) {
 
 // What is derived, upon a section that is sound.
 static rag_status derive(rag_slice section, rag_ivf_centroids **out, rag_error *err) {
-  static _Atomic uint64_t identities; // atomic, relaxed: only that they differ matters
   rag_status status = RAG_OK;
   rag_ivf_centroids *c = rag_calloc(1, sizeof *c);
   if (!c) return rag_fail_no_memory(err, sizeof *c);
@@ -27,7 +26,9 @@ static rag_status derive(rag_slice section, rag_ivf_centroids **out, rag_error *
   uint32_t lists = c->meta.lists, dimension = c->meta.dimension, bytes = rag_codes_int8_bytes(dimension);
   c->section = section;
   c->checksum = rag_crc32c(0, section.data, section.size);
-  c->identity = atomic_fetch_add_explicit(&identities, 1, memory_order_relaxed) + 1;
+  rag_digest digest = rag_digest_of(section.data, section.size);
+  memcpy(&c->identity, &digest, sizeof c->identity);
+  c->identity |= 1; // not 0
   c->vectors = (const void *)(section.data + sizeof c->meta);
   c->radii = c->vectors + (size_t)lists * dimension;
   c->codes = rag_aligned_alloc(64, (size_t)lists * bytes);

@@ -88,7 +88,7 @@ typedef struct rag_ivf_centroids {
   rag_ivf_centroids_meta meta;
   rag_slice section;    // all of it
   uint32_t checksum;    // of the section: what an ivf names its centroids by
-  uint64_t identity;    // of this object, in this process
+  uint64_t identity;    // of the section's bytes: equal for the copies in the files of one space. Never 0
   const float *vectors; // [lists][dimension]
   const float *radii;
   uint8_t *codes; // int8 codes of the vectors, in which lists are ordered

@@ -142,7 +142,7 @@ static rag_status find_inputs(joining *j, const segment_build *b, const rag_ivf_
     const rag_index_segment *s = view->segments[i].segment;
     if (s->kind != &rag_segment__ivf || rag_bitmap_and_count(s->set, b->row_set) == 0) continue;
     const ivf_state *state = s->state;
-    if (state->centroids->checksum == centroids->checksum) RAG_TRY(add_input(j, b, s, err));
+    if (state->centroids->identity == centroids->identity) RAG_TRY(add_input(j, b, s, err));
   }
   return RAG_OK;
 }

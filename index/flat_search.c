@@ -11,49 +11,28 @@
 // `exact` scans the full rows and looks at no code: it is what everything else is compared with.
 // The order in which rows reach the top-k list does not matter (index_internal.h).
 //
+// Several queries may share a scan (flat_share.c): codes that one asks for are scored for all of them while they are in
+// the cache. Each has its own filter, floor and list.
+//
 // How wrong a code's score is. With q' and x' what the codes of query and row say,
 //     <q, x> = <q', x'> + <q', x - x'> + <q - q', x>  is at most  <q', x'> + |q'| |x - x'| + |q - q'| |x|,
 // to which comes what floats lose in the kernels' sums and in this one: `rounding` times |q| |x|.
 // For l2, |q - x|^2 = |q|^2 + |x|^2 - 2 <q, x>, so a row is near enough only if <q, x> - |x|^2 / 2 is as high as
 // (|q|^2 - floor^2) / 2. Where anything overflows the comparison fails, and the row is scored exactly.
 //
-// Leaf code: no locks, no allocation; one search is one thread and 16 KiB of stack.
-#include "index/codes/codes_internal.h"
-#include "index/index_internal.h"
+// Leaf code: no locks, no allocation; one scan is one thread and 32 KiB of stack.
+#include "index/flat_scan.h"
 
-#define BATCH_ROWS 256u     // rows of one kernel call: their scores stay in the first-level cache
 #define RUN_MIN 8u          // consecutive rows worth a call of their own: the widest kernel's group
 #define CODED_MIN 16u       // rows of a word worth a scan of the codes of all that lie between them
 #define LANES 16u           // bounds made at a time
 #define DEADLINE_ROWS 2048u // rows between two looks at the clock
 
-typedef struct scan {
-  const rag_index_query *query; // borrowed
-  const rag_kernels *kernels;
-  const rag_codes_kernels *codes_kernels;
-  rag_metric metric;
-  uint32_t dimension;
-  rag_index_topk *top;
-  uint64_t scored, rescored;
-  uint64_t scored_at_check;
-  bool by_codes;
-  rag_codes_int8_query coded;
-  float of_error, of_norm, of_norm_squared; // what a row's error, norm and its square move its bound by
-  float norm_squared;                       // of the query
-  float rounding;
-  uint32_t pending; // rows collected and not scored
-  uint32_t ordinals[BATCH_ROWS];
-  const float *rows[BATCH_ROWS];
-  float scores[BATCH_ROWS];
-  int32_t dots[BATCH_ROWS + LANES];
-  float bounds[BATCH_ROWS + LANES];
-} scan;
-
 // Consecutive ordinals from `first` on, whose rows start at `base`.
-static void score_run(scan *s, uint32_t first, const float *base, uint32_t count) {
+static void score_run(flat_scan *s, uint32_t first, const float *base, uint32_t count) {
   s->scored += count;
   for (uint32_t done = 0, batch; done < count; done += batch) {
-    batch = RAG_MIN(count - done, BATCH_ROWS);
+    batch = RAG_MIN(count - done, FLAT_SCAN_BATCH);
     const float *rows = base + (size_t)done * s->dimension;
     if (s->metric == RAG_METRIC_L2) {
       s->kernels->l2_squared_rows(s->query->vector, rows, s->dimension, batch, s->dimension, s->scores);
@@ -66,7 +45,7 @@ static void score_run(scan *s, uint32_t first, const float *base, uint32_t count
   }
 }
 
-static void score_pending(scan *s) {
+static void score_pending(flat_scan *s) {
   if (s->metric == RAG_METRIC_L2) {
     s->kernels->l2_squared_gather(s->query->vector, s->rows, s->pending, s->dimension, s->scores);
   } else {
@@ -78,47 +57,45 @@ static void score_pending(scan *s) {
   s->pending = 0;
 }
 
-static void add_pending(scan *s, uint32_t ordinal, const float *row) {
+static void add_pending(flat_scan *s, uint32_t ordinal, const float *row) {
   __builtin_prefetch(row);
   s->ordinals[s->pending] = ordinal;
   s->rows[s->pending++] = row;
-  if (s->pending == BATCH_ROWS) score_pending(s);
+  if (s->pending == FLAT_SCAN_BATCH) score_pending(s);
 }
 
 // ---------------------------------------------------------------------------------------------- by codes
 
-static void ask_codes(scan *s, int8_t *codes) {
+static void ask_codes(flat_scan *s) {
   const float *query = s->query->vector;
-  rag_codes_int8_query_init(query, s->dimension, codes, &s->coded);
+  rag_codes_int8_query_init(query, s->dimension, s->codes, &s->coded);
   double error = 0, norm = sqrt((double)s->coded.factors.norm_squared), scale = (double)s->coded.factors.scale;
   for (uint32_t i = 0; i < s->dimension; i++) {
-    double wrong_by = (double)query[i] - codes[i] * scale;
+    double wrong_by = (double)query[i] - s->codes[i] * scale;
     error += wrong_by * wrong_by;
   }
   error = sqrt(error);
   double rounding = (s->dimension + 64) * 0x1p-23; // of a sum of so many products, in whatever order, twice over
   s->of_error = (float)((norm + error) * 1.0001);
   s->of_norm = (float)(error * 1.0001 + norm * rounding);
-  s->of_norm_squared = (float)(0.5 - rounding);
+  s->of_norm_squared = s->metric == RAG_METRIC_L2 ? (float)(0.5 - rounding) : 0;
   s->norm_squared = (float)((double)s->coded.factors.norm_squared * (1 - rounding));
   s->rounding = (float)rounding;
 }
 
 // What a bound must reach.
-static float least_bound(const scan *s) {
+static float least_bound(const flat_scan *s) {
   float floor = s->top->floor;
   if (s->metric != RAG_METRIC_L2) return floor;
   return (s->norm_squared - floor * floor * (1 + s->rounding)) * 0.5f;
 }
 
 // The highest that the scores (for l2: <q, x> - |x|^2 / 2) of `count` rows can be.
-static void make_bounds(scan *s, const flat_codes *c, uint32_t slot, uint32_t count) {
+static void make_bounds(const flat_scan *s, const flat_codes *c, uint32_t slot, uint32_t count,
+                        const int32_t *restrict dots, float *restrict bounds) {
   float scale = s->coded.factors.scale, of_error = s->of_error, of_norm = s->of_norm;
-  float of_norm_squared = s->metric == RAG_METRIC_L2 ? s->of_norm_squared : 0;
-  s->codes_kernels->int8_rows(&s->coded, c->base + slot * c->stride, c->stride, count, s->dots);
+  float of_norm_squared = s->of_norm_squared;
   const float *restrict row_scale = c->scale + slot, *restrict error = c->error + slot, *restrict norm = c->norm + slot;
-  const int32_t *restrict dots = s->dots;
-  float *restrict bounds = s->bounds;
   uint32_t i = 0;
   for (; i + LANES <= count; i += LANES) // of a known number, so that compilers make vector code of them
     for (uint32_t j = i; j < i + LANES; j++)
@@ -129,27 +106,24 @@ static void make_bounds(scan *s, const flat_codes *c, uint32_t slot, uint32_t co
                 of_norm_squared * norm[i] * norm[i];
 }
 
-// Slots of one block that all hold rows; `passing` has a bit for each, from bit 0 of its first word on, NULL: all pass.
-static void scan_codes(scan *s, const flat_block *block, const flat_codes *c, uint32_t slot, uint32_t first,
-                       uint32_t count, const uint64_t *passing) {
-  for (uint32_t done = 0, batch; done < count; done += batch) {
-    batch = RAG_MIN(count - done, BATCH_ROWS);
-    make_bounds(s, c, slot + done, batch);
-    float least = least_bound(s);
-    for (uint32_t i = 0; i < batch; i++) {
-      if (s->bounds[i] < least) continue; // and not if it is no number
-      if (passing && !(passing[(done + i) / 64] >> (done + i) % 64 & 1)) continue;
-      add_pending(s, first + done + i, block->rows + (size_t)(slot + done + i) * s->dimension);
-      s->rescored++;
-    }
-    score_pending(s); // the next batch has a better floor
+// Of rows whose products are in dots: those that pass and may be among the best, exactly. passing: a bit for each row.
+static void take_bounded(flat_scan *s, const flat_codes *c, const float *base, uint32_t slot, uint32_t first,
+                         uint32_t count, const int32_t *dots, const uint64_t *passing) {
+  float bounds[FLAT_SCAN_BATCH], least = least_bound(s);
+  make_bounds(s, c, slot, count, dots, bounds);
+  for (uint32_t i = 0; i < count; i++) {
+    if (bounds[i] < least) continue; // and not if it is no number
+    if (!(passing[i / 64] >> i % 64 & 1)) continue;
+    add_pending(s, first + i, base + (size_t)i * s->dimension);
+    s->rescored++;
   }
+  score_pending(s); // the next batch has a better floor
 }
 
 // ---------------------------------------------------------------------------------------------- words
 
 // Some rows of one word, by their full precision; `base` is the row of its bit 0, `first` its ordinal.
-static void scan_word(scan *s, uint64_t word, uint32_t first, const float *base) {
+static void scan_word(flat_scan *s, uint64_t word, uint32_t first, const float *base) {
   while (word) {
     uint32_t start = (uint32_t)__builtin_ctzll(word);
     uint64_t rest = ~(word >> start);
@@ -171,74 +145,146 @@ static uint64_t span_of(uint64_t word) {
   return ~0ull << low & ~0ull >> (63 - high);
 }
 
-static rag_status check_deadline(scan *s, rag_error *err) {
-  s->scored_at_check = s->scored;
-  return rag_index__check_deadline(s->query, err);
+// Queries that scan together, over one shard.
+typedef struct shared_scan {
+  flat_scan *const *scans;
+  uint32_t count;
+  const flat_view *view;
+  const uint64_t *present;
+  const uint64_t *filters[FLAT_SCAN_QUERIES]; // of each query; NULL: nothing of this shard passes
+  uint32_t asking;                            // queries that something of this shard passes, and whose time is not over
+  uint64_t since_look;
+  int32_t dots[FLAT_SCAN_QUERIES * FLAT_SCAN_BATCH];
+} shared_scan;
+
+static uint64_t word_of(const shared_scan *t, uint32_t query, uint32_t w) {
+  return t->filters[query] ? t->present[w] & t->filters[query][w] : 0;
 }
 
-static rag_status scan_shard(scan *s, const flat_view *view, uint32_t number, const uint64_t *present,
-                             const uint64_t *filter, rag_error *err) {
-  const flat_shard *shard = view->shards[number];
-  uint32_t words_per_block = 1u << view->block_shift >> 6;
-  uint32_t words = shard ? shard->block_end * words_per_block : 0;
-  for (uint32_t w = 0; w < words; w++) {
-    uint64_t word = present[w] & filter[w];
-    if (!word) continue;
-    const flat_block *block = shard->blocks[w / words_per_block];
-    uint32_t in_block = w % words_per_block, first = number * RAG_BITMAP_BLOCK_BITS + w * 64, full = 1;
-    const float *base = block->rows + (size_t)in_block * 64 * s->dimension;
-    if (word == ~0ull)
-      while (in_block + full < words_per_block && (present[w + full] & filter[w + full]) == ~0ull) full++;
-    if (!s->by_codes) {
-      if (word != ~0ull) scan_word(s, word, first, base);
-      else score_run(s, first, base, full * 64);
-    } else {
-      // Slots without a row are not read: the writer may be filling them.
-      uint64_t span = span_of(word);
-      uint32_t survivors = (uint32_t)__builtin_popcountll(word);
-      if (survivors < CODED_MIN || (present[w] & span) != span) {
-        scan_word(s, word, first, base);
-      } else {
-        flat_codes codes = flat_codes_of(block, s->dimension, view->block_shift);
-        uint32_t low = (uint32_t)__builtin_ctzll(word), count = (uint32_t)__builtin_popcountll(span);
-        uint64_t passing = word >> low;
-        scan_codes(s, block, &codes, in_block * 64 + low, first + low, count + (full - 1) * 64,
-                   survivors == count ? NULL : &passing);
-        s->scored += survivors + (full - 1) * 64;
+static uint64_t word_of_any(const shared_scan *t, uint32_t w) {
+  uint64_t any = 0;
+  for (uint32_t i = 0; i < t->count; i++) any |= word_of(t, i, w);
+  return any;
+}
+
+// Rows low, low + 1, ... of word w of the shard, `rows` of them, all present, by their codes.
+static void scan_codes(shared_scan *t, const flat_block *block, uint32_t w, uint32_t shard_first, uint32_t low,
+                       uint32_t rows) {
+  uint32_t dimension = t->scans[0]->dimension, in_block = (w & ((1u << t->view->block_shift >> 6) - 1)) * 64 + low;
+  flat_codes codes = flat_codes_of(block, dimension, t->view->block_shift);
+  rag_codes_int8_query queries[FLAT_SCAN_QUERIES];
+  uint32_t who[FLAT_SCAN_QUERIES], asking = 0;
+  for (uint32_t i = 0; i < t->count; i++) {
+    if (!t->filters[i]) continue;
+    queries[asking] = t->scans[i]->coded;
+    who[asking++] = i;
+  }
+  const rag_codes_kernels *kernels = t->scans[0]->codes_kernels;
+  for (uint32_t done = 0, batch; done < rows; done += batch) {
+    batch = RAG_MIN(rows - done, FLAT_SCAN_BATCH);
+    uint32_t slot = in_block + done;
+    const uint8_t *base = codes.base + slot * codes.stride;
+    if (asking == 1) kernels->int8_rows(&queries[0], base, codes.stride, batch, t->dots);
+    else kernels->int8_tile(queries, asking, base, codes.stride, batch, t->dots);
+    for (uint32_t i = 0; i < asking; i++) {
+      uint64_t passing[FLAT_SCAN_BATCH / 64], survivors = 0;
+      for (uint32_t j = 0; j * 64 < batch; j++) { // more rows than a word has begin at bit 0 of one
+        passing[j] = word_of(t, who[i], w + done / 64 + j) >> low;
+        survivors += (uint64_t)__builtin_popcountll(passing[j]);
       }
+      if (survivors == 0) continue;
+      t->scans[who[i]]->scored += survivors;
+      take_bounded(t->scans[who[i]], &codes, block->rows + (size_t)slot * dimension, slot,
+                   shard_first + w * 64 + low + done, batch, t->dots + (size_t)i * batch, passing);
+    }
+  }
+  t->since_look += (uint64_t)rows * asking;
+}
+
+static void look_at_clock(shared_scan *t) {
+  t->since_look = 0;
+  for (uint32_t i = 0; i < t->count; i++) {
+    flat_scan *s = t->scans[i];
+    if (s->status == RAG_OK) s->status = rag_index__check_deadline(s->query, s->err);
+    if (s->status != RAG_OK && t->filters[i]) {
+      t->filters[i] = NULL;
+      t->asking--;
+    }
+  }
+}
+
+static void scan_shard(shared_scan *t, uint32_t number) {
+  const flat_shard *shard = t->view->shards[number];
+  bool by_codes = t->scans[0]->by_codes;
+  uint32_t words_per_block = 1u << t->view->block_shift >> 6, shard_first = number * RAG_BITMAP_BLOCK_BITS;
+  uint32_t words = shard ? shard->block_end * words_per_block : 0, dimension = t->scans[0]->dimension;
+  for (uint32_t w = 0; w < words && t->asking > 0; w++) {
+    uint64_t any = word_of_any(t, w);
+    if (!any) continue;
+    const flat_block *block = shard->blocks[w / words_per_block];
+    uint32_t in_block = w % words_per_block, first = shard_first + w * 64, full = 1;
+    const float *base = block->rows + (size_t)in_block * 64 * dimension;
+    if (any == ~0ull)
+      while (in_block + full < words_per_block && word_of_any(t, w + full) == ~0ull) full++;
+    // Slots without a row are not read: the writer may be filling them.
+    uint64_t span = span_of(any);
+    if (by_codes && (uint32_t)__builtin_popcountll(any) >= CODED_MIN && (t->present[w] & span) == span) {
+      scan_codes(t, block, w, shard_first, (uint32_t)__builtin_ctzll(any),
+                 (uint32_t)__builtin_popcountll(span) + (full - 1) * 64);
+    } else if (by_codes || any != ~0ull) {
+      full = 1;
+      for (uint32_t i = 0; i < t->count; i++) {
+        scan_word(t->scans[i], word_of(t, i, w), first, base);
+        t->since_look += 64;
+      }
+    } else { // one query: `exact` shares nothing
+      score_run(t->scans[0], first, base, full * 64);
+      t->since_look += full * 64;
     }
     w += full - 1;
-    if (s->scored - s->scored_at_check >= DEADLINE_ROWS) RAG_TRY(check_deadline(s, err));
+    if (t->since_look >= DEADLINE_ROWS) look_at_clock(t);
   }
-  return RAG_OK;
 }
 
-rag_status rag_index__flat_search(const rag_index_view *head, const rag_index_query *query, rag_index_topk *top,
-                                  rag_index_plan *plan, rag_error *err) {
-  const flat_view *view = (const flat_view *)head;
-  _Alignas(64) int8_t codes[RAG_CODES_DIMENSION_PADDED_MAX];
-  scan s; // the arrays stay uninitialised: clearing them would cost a small search a tenth of its time
-  s.query = query;
-  s.kernels = head->shared->kernels;
-  s.codes_kernels = rag_codes_kernels_best();
-  s.metric = head->shared->metric;
-  s.dimension = head->shared->dimension;
-  s.top = top;
-  s.scored = s.scored_at_check = s.rescored = 0;
-  s.pending = 0;
-  s.by_codes = !query->exact && view->shard_count > 0;
-  if (s.by_codes) ask_codes(&s, codes);
+// ---------------------------------------------------------------------------------------------- the whole
+
+void rag_index__flat_scan_init(flat_scan *s, const rag_index_view *view, const rag_index_query *query,
+                               rag_index_topk *top, rag_error *err) {
+  s->query = query; // the arrays stay uninitialised: clearing them would cost a small search a tenth of its time
+  s->kernels = view->shared->kernels;
+  s->codes_kernels = rag_codes_kernels_best();
+  s->metric = view->shared->metric;
+  s->dimension = view->shared->dimension;
+  s->top = top;
+  s->err = err;
+  s->status = RAG_OK;
+  s->scored = s->rescored = 0;
+  s->shards = s->pending = 0;
+  s->by_codes = !query->exact && ((const flat_view *)view)->shard_count > 0;
+  if (s->by_codes) ask_codes(s);
+}
+
+void rag_index__flat_scan(const flat_view *view, flat_scan *const *scans, uint32_t count) {
+  shared_scan t; // as above
+  t.scans = scans;
+  t.count = count;
+  t.view = view;
+  t.since_look = 0;
   for (uint32_t number = 0; number < view->shard_count; number++) {
-    const uint64_t *present = rag_bitmap_block(head->present, number, NULL);
-    const uint64_t *filter = query->filter ? rag_bitmap_block(query->filter, number, NULL) : present;
-    if (!present || !filter) continue;
-    plan->segments++;
-    RAG_TRY(scan_shard(&s, view, number, present, filter, err));
+    t.present = rag_bitmap_block(view->head.present, number, NULL);
+    if (!t.present) continue;
+    t.asking = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      const rag_bitmap *filter = scans[i]->query->filter;
+      t.filters[i] = filter ? rag_bitmap_block(filter, number, NULL) : t.present;
+      if (scans[i]->status != RAG_OK) t.filters[i] = NULL;
+      if (!t.filters[i]) continue;
+      t.asking++;
+      scans[i]->shards++;
+    }
+    if (t.asking > 0) scan_shard(&t, number);
     // A filter that leaves nothing of many shards scores no row and would not look at the clock.
-    if (number % 64 == 63) RAG_TRY(check_deadline(&s, err));
+    if (number % 64 == 63) look_at_clock(&t);
   }
-  score_pending(&s);
-  plan->candidates = s.scored;
-  plan->rescored = s.rescored;
-  return RAG_OK;
+  for (uint32_t i = 0; i < count; i++) score_pending(scans[i]);
 }

@@ -51,6 +51,7 @@ static void shared_destroy(rag_ref *self) {
   }
   rag_codes_rotation_destroy(shared->rotation);
   pthread_mutex_destroy(&shared->scratch_lock);
+  pthread_mutex_destroy(&shared->gate.lock);
   rag_free(shared);
 }
 
@@ -106,6 +107,8 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   index->shared->choice = choice;
   snprintf(index->shared->factory, sizeof index->shared->factory, "%s", factory);
   pthread_mutex_init(&index->shared->scratch_lock, NULL);
+  pthread_mutex_init(&index->shared->gate.lock, NULL);
+  index->shared->gate.limit = rag_os_cpu_count();
   if (engine == &rag_index__segmented)
     RAG_TRY_OUT(rag_codes_rotation_create(options->dimension, SEGMENT_ROTATION_SEED, &index->shared->rotation, err));
   RAG_TRY_OUT(engine->create(index->shared, &empty, err));

@@ -50,6 +50,15 @@ static inline void rag_index__topk_offer(rag_index_topk *top, uint32_t ordinal, 
 
 // ---------------------------------------------------------------------------------------------- engines
 
+// Scans of many rows (flat_share.c).
+typedef struct flat_gate {
+  pthread_mutex_t lock;
+  uint32_t limit;              // immutable: scans at once
+  uint32_t scanning;           // guarded by: lock
+  uint64_t led;                // guarded by: lock: queries that another's scan answered
+  struct flat_waiter *waiting; // guarded by: lock: in the order in which they came
+} flat_gate;
+
 // What all views of one index share, and what outlives the index while views are pinned.
 typedef struct rag_index_shared {
   rag_ref ref;
@@ -64,7 +73,8 @@ typedef struct rag_index_shared {
   struct rag_codes_rotation *rotation;                                                 // owned; NULL: no segments
   pthread_mutex_t scratch_lock;
   struct segment_scratch *scratches; // guarded by: scratch_lock: idle ones
-  _Atomic uint64_t bytes;            // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
+  flat_gate gate;
+  _Atomic uint64_t bytes; // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
 } rag_index_shared;
 // Adds `bytes` unless that would pass the bound (bounded) or whatever the bound says (not bounded: small copies that a
 // removal needs, as a full index must be able to shrink).

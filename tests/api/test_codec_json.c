@@ -195,7 +195,8 @@ static void bodies_come_back_as_the_rules_say(void **state) {
       {MESSAGE(create_kb_request), "{\"name\":\"a\",\"chunking\":{\"maxTokens\":5},\"index\":{}}",
        "{\"name\":\"a\",\"description\":\"\",\"model\":\"\",\"metric\":\"\",\"embedding\":\"\","
        "\"chunking\":{\"method\":\"\",\"max_tokens\":5},\"language\":\"\","
-       "\"index\":{\"engine\":\"\",\"factory\":\"\",\"target_recall\":0.0,\"memory_bytes_max\":0}}"},
+       "\"index\":{\"engine\":\"\",\"factory\":\"\",\"target_recall\":0.0,\"memory_bytes_max\":0,"
+       "\"datatype\":\"\"}}"},
       {MESSAGE(get_document_request), "{\"kb\":\"\\ud83d\\ude00\",\"id\":\"\\\"\"}",
        "{\"kb\":\"\xF0\x9F\x98\x80\",\"id\":\"\\\"\",\"at\":\"\"}"},
   };

@@ -48,6 +48,7 @@ static void test_kbs(void **state) {
   EXPECT("chunking.method", "structure");
   EXPECT("chunking.max_tokens", "256");
   EXPECT("index.engine", "auto");
+  EXPECT("index.datatype", "float32");
   EXPECT("documents", "0");
   EXPECT("branches", "1");
   EXPECT("description", "d");
@@ -75,6 +76,31 @@ static void test_kbs(void **state) {
   ERROR(404, "not_found", "<absent>", "", "DELETE", "/v1/kbs/own", NULL);
 }
 
+// The rounded vector is what is answered with; the setting is fixed, and no other setting's change touches it.
+static void test_datatype(void **state) {
+  service *s = *state;
+  CALL(200, "POST", "/v1/kbs",
+       "{\"name\":\"half\",\"dimension\":2,\"metric\":\"ip\",\"index\":{\"datatype\":\"bfloat16\"}}");
+  EXPECT("index.datatype", "bfloat16");
+  EXPECT("index.engine", "auto");
+  CALL(200, "PATCH", "/v1/kbs/half", "{\"index\":{\"memory_bytes_max\":1000}}");
+  EXPECT("index.datatype", "bfloat16");
+  EXPECT("index.memory_bytes_max", "1000");
+  CALL(200, "PATCH", "/v1/kbs/half", "{\"index\":{\"datatype\":\"bfloat16\"}}");
+  ERROR(400, "invalid_argument", "index.datatype", "kept as bfloat16, which cannot be changed", "PATCH", "/v1/kbs/half",
+        "{\"index\":{\"datatype\":\"float32\"}}");
+  ERROR(400, "invalid_argument", "index.datatype", "float32, bfloat16", "PATCH", "/v1/kbs/half",
+        "{\"index\":{\"datatype\":\"int8\"}}");
+  CALL(200, "GET", "/v1/kbs/half", NULL);
+  EXPECT("index.datatype", "bfloat16");
+  CALL(200, "POST", "/v1/kbs/half/documents", "{\"documents\":[{\"id\":\"a\",\"vector\":[1.005,-3]}]}");
+  CALL(200, "POST", "/v1/kbs/half/search",
+       "{\"vector\":[256,0],\"k\":1,\"exact\":true,\"include\":[\"vector\"]}");
+  EXPECT("hits.0.vector.0", "1.0078125");
+  EXPECT("hits.0.vector.1", "-3.0");
+  EXPECT("hits.0.score", "258.0");
+}
+
 static void test_kb_errors(void **state) {
   service *s = *state;
   static const struct {
@@ -98,6 +124,8 @@ static void test_kb_errors(void **state) {
        "{\"name\":\"x\",\"index\":{\"engine\":\"faiss\",\"factory\":\"IVF,Fast\"}}"},
       {400, "invalid_argument", "index.engine", "did you mean 'graph'",
        "{\"name\":\"x\",\"index\":{\"engine\":\"grpah\"}}"},
+      {400, "invalid_argument", "index.datatype", "float32, bfloat16",
+       "{\"name\":\"x\",\"index\":{\"datatype\":\"float16\"}}"},
       {400, "invalid_argument", "chunking.method", "structure, whole, fixed",
        "{\"name\":\"x\",\"chunking\":{\"method\":\"x\"}}"},
       {400, "invalid_argument", "chunking.max_tokens", "16", "{\"name\":\"x\",\"chunking\":{\"max_tokens\":0}}"},
@@ -509,6 +537,7 @@ static void test_index(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 int main(void) {
   const struct CMUnitTest tests[] = {
+      TEST(test_datatype),
       TEST(test_kbs),           TEST(test_kb_errors),        TEST(test_lists_page),
       TEST(test_documents),     TEST(test_document_errors),  TEST(test_patch),
       TEST(test_search),        TEST(test_search_by_vector), TEST(test_versions),

@@ -112,6 +112,49 @@ static void test_scores_are_finite(void **state) {
   assert_true(rag_vector_score(a, a, 2, RAG_METRIC_COSINE) == 9.0f); // the inner product: the caller normalises
 }
 
+// The encoder's own rounding is proved in test_codes; here, that every component of every length is rounded by it, once.
+static void test_rounds_every_component(void **state) {
+  (void)state;
+  const uint32_t dimensions[] = {1, 31, 32, 33, 255, 256, 257, 384, 1000};
+  uint64_t random = 7;
+  for (size_t d = 0; d < RAG_COUNT_OF(dimensions); d++) {
+    uint32_t n = dimensions[d];
+    float v[1001], given[1001];
+    fill(v, n + 1, 1, &random);
+    memcpy(given, v, sizeof(float) * (n + 1));
+    rag_vector_round_bf16(v, n);
+    assert_int_equal(float_bits(v[n]), float_bits(given[n])); // not beyond
+    for (uint32_t i = 0; i < n; i++) {
+      assert_int_equal(float_bits(v[i]) & 0xffff, 0);
+      uint32_t away = float_bits(given[i]) - float_bits(v[i]); // of one sign both: half a step at most
+      assert_true(away + 0x8000 <= 0x10000);
+      assert_true(fabs((double)v[i] - (double)given[i]) <= fabs((double)given[i]) * 0x1p-8);
+    }
+    memcpy(given, v, sizeof(float) * n);
+    rag_vector_round_bf16(v, n);
+    assert_memory_equal(v, given, sizeof(float) * n);
+  }
+  float ends[] = {FLT_MAX, -FLT_MAX, 0x1.01p0f, 0x1.03p0f, -0.0f};
+  const float rounded[] = {0x1.fep127f, -0x1.fep127f, 1, 0x1.04p0f, -0.0f};
+  rag_vector_round_bf16(ends, RAG_COUNT_OF(ends));
+  assert_memory_equal(ends, rounded, sizeof ends);
+}
+
+static void test_datatype_names(void **state) {
+  (void)state;
+  const rag_datatype datatypes[] = {RAG_DATATYPE_FLOAT32, RAG_DATATYPE_BFLOAT16};
+  for (size_t i = 0; i < RAG_COUNT_OF(datatypes); i++) {
+    rag_datatype parsed = datatypes[1 - i];
+    assert_true(rag_datatype_parse(rag_slice_str(rag_datatype_name(datatypes[i])), &parsed));
+    assert_int_equal(parsed, datatypes[i]);
+  }
+  rag_datatype untouched = RAG_DATATYPE_BFLOAT16;
+  assert_false(rag_datatype_parse(rag_slice_str("bf16"), &untouched));
+  assert_false(rag_datatype_parse(rag_slice_str(""), &untouched));
+  assert_int_equal(untouched, RAG_DATATYPE_BFLOAT16);
+  assert_string_equal(rag_datatype_name((rag_datatype)17), "unknown");
+}
+
 static void test_metric_names(void **state) {
   (void)state;
   const rag_metric metrics[] = {RAG_METRIC_COSINE, RAG_METRIC_IP, RAG_METRIC_L2};
@@ -135,6 +178,8 @@ int main(void) {
       cmocka_unit_test(test_normalised_bits_are_those_of_other_builds),
       cmocka_unit_test(test_scores_are_finite),
       cmocka_unit_test(test_metric_names),
+      cmocka_unit_test(test_rounds_every_component),
+      cmocka_unit_test(test_datatype_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,7 +145,8 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
     more = rag_store_iter_next(it);
     if (more) {
       rag_slice key = rag_store_iter_key(it), value = rag_store_iter_value(it);
-      if (key.size != 12) {
+      float *row = rows + (size_t)count * kb->dimension;
+      if (key.size != 12 || !rag_kb__decode_vector(kb->datatype, value, kb->dimension, row)) {
         status = rag_kb__corrupt(err, RAG_CF_VECTOR, key);
         goto out;
       }
@@ -158,10 +159,6 @@ static rag_status load_vectors(rag_kb *kb, rag_error *err) {
         if (kb->load_next > at + SKIP_ROWS) RAG_TRY_OUT(open_vectors(kb, &it, err));
         kb->load_next = load_next;
         continue;
-      }
-      if (!rag_kb__decode_vector(kb->datatype, value, kb->dimension, rows + (size_t)count * kb->dimension)) {
-        status = rag_kb__corrupt(err, RAG_CF_VECTOR, key);
-        goto out;
       }
       count++;
     }

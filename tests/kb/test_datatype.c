@@ -9,7 +9,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { DIMENSION = 37, DOCUMENTS = 60, QUERIES = 5 };
+enum { DIMENSION = 37, DOCUMENTS = 60, SEALED = 53, QUERIES = 5 };
 
 // ---------------------------------------------------------------------------------------------- the oracle
 
@@ -180,25 +180,20 @@ static rag_kb *create(kb_fixture *f, const char *name, const char *model, rag_me
   return kb;
 }
 
-static void put_all(rag_kb *kb, const oracle *o) {
+static void put_some(rag_kb *kb, const oracle *o, uint32_t from, uint32_t count, uint64_t unchanged) {
   rag_error err = {0};
   static char ids[DOCUMENTS][16];
   static rag_document_input inputs[DOCUMENTS];
   rag_write write = {0};
   rag_write_result result;
-  for (uint32_t d = 0; d < DOCUMENTS; d++) {
-    snprintf(ids[d], sizeof ids[d], "d%u", d);
-    inputs[d] = (rag_document_input){.id = S(ids[d]), .vector = o->given[d], .vector_dimension = DIMENSION};
+  for (uint32_t i = 0; i < count; i++) {
+    snprintf(ids[i], sizeof ids[i], "d%u", from + i);
+    inputs[i] = (rag_document_input){.id = S(ids[i]), .vector = o->given[from + i], .vector_dimension = DIMENSION};
   }
-  // In two calls, the second of few, so that a tail is left.
-  for (uint32_t from = 0, count = DOCUMENTS - 7; from < DOCUMENTS; from += count, count = 7) {
-    rag_put put = {.documents = inputs + from, .document_count = count};
-    OK(rag_kb_put(kb, &write, &put, &result, NULL, &err));
-    assert_int_equal(result.added, count);
-  }
-  rag_put again = {.documents = inputs, .document_count = DOCUMENTS}; // known by what was given, not by what is kept
-  OK(rag_kb_put(kb, &write, &again, &result, NULL, &err));
-  assert_int_equal(result.unchanged, DOCUMENTS);
+  rag_put put = {.documents = inputs, .document_count = count};
+  OK(rag_kb_put(kb, &write, &put, &result, NULL, &err));
+  assert_int_equal(result.added, count - unchanged);
+  assert_int_equal(result.unchanged, unchanged);
 }
 
 static void seal(kb_fixture *f, rag_kb *kb) {
@@ -206,8 +201,16 @@ static void seal(kb_fixture *f, rag_kb *kb) {
   rag_kb_index info;
   OK(rag_jobs_run_foreground(f->jobs, NULL, NULL, &err));
   OK(rag_kb_index_info(kb, &info, &err));
-  assert_true(info.count > 0);
+  assert_int_equal(info.count, 1);
+  assert_true(info.rows >= SEALED && info.tail_rows < DOCUMENTS - SEALED + 1);
   rag_kb_index_free(&info);
+}
+
+// A segment, and a tail that is too short for another.
+static void put_all(kb_fixture *f, rag_kb *kb, const oracle *o) {
+  put_some(kb, o, 0, SEALED, 0);
+  seal(f, kb);
+  put_some(kb, o, SEALED, DOCUMENTS - SEALED, 0);
 }
 
 static rag_datatype datatype_of(rag_kb *kb) {
@@ -225,6 +228,7 @@ static void every_place_has_the_same_bits(void **state) {
   kb_fixture *f = *state;
   static const rag_metric metrics[] = {RAG_METRIC_COSINE, RAG_METRIC_IP, RAG_METRIC_L2};
   static const rag_datatype datatypes[] = {RAG_DATATYPE_FLOAT32, RAG_DATATYPE_BFLOAT16};
+  rag_error err = {0};
   static oracle o;
   for (size_t m = 0; m < RAG_COUNT_OF(metrics); m++) {
     for (size_t t = 0; t < RAG_COUNT_OF(datatypes); t++) {
@@ -232,18 +236,25 @@ static void every_place_has_the_same_bits(void **state) {
       snprintf(name, sizeof name, "%s-%s", rag_metric_name(metrics[m]), rag_datatype_name(datatypes[t]));
       oracle_fill(&o, metrics[m], datatypes[t]);
       rag_kb *kb = create(f, name, "", metrics[m], datatypes[t]);
-      put_all(kb, &o);
-      assert_rows(f, kb, &o, DOCUMENTS);
-      assert_exact(kb, &o, DOCUMENTS); // from the tail, as the commits appended it
-      for (int sealed = 0; sealed < 2; sealed++) {
-        rag_ref_drop(kb);
-        kb_test_reopen(f); // the tail is read from the rows; then the segments are, and a tail
-        kb = kb_test_get(f, name);
-        assert_int_equal(datatype_of(kb), datatypes[t]);
-        assert_exact(kb, &o, DOCUMENTS);
-        seal(f, kb);
-        assert_exact(kb, &o, DOCUMENTS);
-      }
+      put_some(kb, &o, 0, SEALED, 0);
+      assert_exact(kb, &o, SEALED); // from the tail, as the commit appended it
+      rag_ref_drop(kb);
+      kb_test_reopen(f);
+      kb = kb_test_get(f, name);
+      assert_int_equal(datatype_of(kb), datatypes[t]);
+      assert_exact(kb, &o, SEALED); // from the tail, as it is read from the rows
+      seal(f, kb);
+      assert_exact(kb, &o, SEALED);           // from a segment
+      put_some(kb, &o, 0, DOCUMENTS, SEALED); // what is unchanged is known by what was given, not by what is kept
+      assert_exact(kb, &o, DOCUMENTS);
+      rag_ref_drop(kb);
+      kb_test_reopen(f);
+      kb = kb_test_get(f, name);
+      assert_exact(kb, &o, DOCUMENTS);
+      uint64_t job = 0;
+      OK(rag_kb_index_compact(kb, &job, &err));
+      (void)kb_test_job(f, job);
+      assert_exact(kb, &o, DOCUMENTS);
       assert_rows(f, kb, &o, DOCUMENTS);
       rag_ref_drop(kb);
     }
@@ -302,8 +313,7 @@ static void gc_and_purge_leave_the_others(void **state) {
   char removed[64];
   oracle_fill(&o, RAG_METRIC_COSINE, RAG_DATATYPE_BFLOAT16);
   rag_kb *kb = create(f, "docs", "", o.metric, o.datatype);
-  put_all(kb, &o);
-  seal(f, kb);
+  put_all(f, kb, &o);
   for (uint32_t d = DOCUMENTS - 10; d < DOCUMENTS; d++) {
     char id[16];
     snprintf(id, sizeof id, "d%u", d);
@@ -315,7 +325,7 @@ static void gc_and_purge_leave_the_others(void **state) {
   assert_non_null(strstr(kb_test_job(f, job), removed));
   assert_rows(f, kb, &o, DOCUMENTS - 10);
   assert_exact(kb, &o, DOCUMENTS - 10);
-  rag_slice ids[2] = {S("d49"), S("d48")};
+  rag_slice ids[2] = {S("d49"), S("d48")}; // sealed
   OK(rag_kb_purge(kb, ids, 2, &job, &err));
   (void)kb_test_job(f, job);
   for (int opened = 0; opened < 2; opened++) {
@@ -358,12 +368,12 @@ static void an_export_carries_the_setting(void **state) {
   rag_kb *copy = NULL;
   oracle_fill(&o, RAG_METRIC_L2, RAG_DATATYPE_FLOAT32);
   rag_kb *kb = create(f, "full", "", o.metric, o.datatype);
-  put_all(kb, &o);
+  put_all(f, kb, &o);
   OK(rag_kb_export(kb, to_stream, &full, &err));
   rag_ref_drop(kb);
   oracle_fill(&o, RAG_METRIC_L2, RAG_DATATYPE_BFLOAT16);
   kb = create(f, "half", "", o.metric, o.datatype);
-  put_all(kb, &o);
+  put_all(f, kb, &o);
   OK(rag_kb_export(kb, to_stream, &half, &err));
   rag_ref_drop(kb);
   assert_true(full.bytes.size - half.bytes.size >= 2 * DIMENSION * DOCUMENTS - 16);
@@ -436,8 +446,7 @@ static void the_check_knows_the_rows(void **state) {
   rag_kb *cached = create(f, "cached", "hash-32", RAG_METRIC_COSINE, RAG_DATATYPE_BFLOAT16); // has a row in CACHE
   kb_test_put(cached, "a", "some words");
   rag_ref_drop(cached);
-  put_all(kb, &o);
-  seal(f, kb);
+  put_all(f, kb, &o);
   assert_check(f, NULL);
   assert_int_equal(rows_of(f, kb, rows, DOCUMENTS), DOCUMENTS);
   const vector_row *row = &rows[9]; // sealed

@@ -9,6 +9,7 @@ static const char *const engine_names[] = {"auto", "flat", "graph", "ivf", "fais
 static const char *const embedding_names[] = {"sync", "async"};
 static const char *const chunking_names[] = {"structure", "whole", "fixed"};
 static const char *const metric_names[] = {"cosine", "ip", "l2"};
+static const char *const datatype_names[] = {"float32", "bfloat16"};
 
 static bool is_one_of(const char *text, const char *const *names, size_t count) {
   for (size_t i = 0; i < count; i++)
@@ -71,6 +72,7 @@ static rag_status info_message(rag_call *call, const rag_kb_info *info, Ragd__V1
   index->factory = rag_api__text_str(call, config->factory);
   index->target_recall = config->target_recall;
   index->memory_bytes_max = config->memory_bytes_max;
+  index->datatype = rag_api__text_str(call, rag_datatype_name(config->datatype));
   kb->index = index;
   RAG_TRY(fields_message(call, config, &kb->fields, err));
   freshness->lag_slo_seconds = config->lag_slo_seconds;
@@ -175,6 +177,9 @@ static rag_status set_index(rag_kb_config *config, const Ragd__V1__IndexConfig *
   RAG_TRY(set_text(config->factory, sizeof(config->factory), in->factory, "index.factory", err));
   config->target_recall = in->target_recall;
   config->memory_bytes_max = in->memory_bytes_max;
+  rag_slice datatype = rag_slice_str(in->datatype); // not given: as it is, since it cannot be changed
+  if (datatype.size && !rag_datatype_parse(datatype, &config->datatype))
+    return rag_api__fail_choice(err, "index.datatype", datatype, datatype_names, RAG_COUNT_OF(datatype_names));
   return RAG_OK;
 }
 

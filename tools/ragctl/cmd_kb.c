@@ -43,12 +43,16 @@ static bool add_settings(ctl_session *ctl, rag_buf *body) {
     body->failed |= chunking.failed;
     rag_buf_free(&chunking);
   }
-  const char *engine = ctl_option_text(ctl, "engine");
-  if (engine) {
-    ctl_body_name(body, "index");
-    rag_buf_append_str(body, "{\"engine\":");
-    rag_json_put_string(body, rag_slice_str(engine));
-    rag_buf_append_char(body, '}');
+  const char *engine = ctl_option_text(ctl, "engine"), *datatype = ctl_option_text(ctl, "datatype");
+  if (engine || datatype) {
+    rag_buf index = {0};
+    ctl_body_begin(&index);
+    ctl_body_string(&index, "engine", engine);
+    ctl_body_string(&index, "datatype", datatype);
+    rag_buf_append_char(&index, '}');
+    ctl_body_raw(body, "index", rag_buf_slice(&index));
+    body->failed |= index.failed;
+    rag_buf_free(&index);
   }
   return true;
 }
@@ -67,13 +71,16 @@ static void print_count(const char *name, uint64_t value) {
 
 static void print_kb(rag_json kb) {
   char line[160], time_text[64];
-  rag_json chunking;
+  rag_json chunking, index;
   rag_slice model = ctl_text(kb, "model"), metric = ctl_text(kb, "metric");
   print_pair("name", ctl_text(kb, "name"));
   if (ctl_text(kb, "description").size) print_pair("description", ctl_text(kb, "description"));
   print_pair("model", model.size ? model : rag_slice_str("none: vectors come with the documents"));
-  snprintf(line, sizeof(line), "%llu dimensions, %.*s", (unsigned long long)ctl_uint(kb, "dimension"), (int)metric.size,
-           metric.data);
+  rag_slice datatype = {0};
+  if (rag_json_find(kb, rag_slice_str("index"), &index) && rag_json_type_of(index) == RAG_JSON_OBJECT)
+    datatype = ctl_text(index, "datatype");
+  snprintf(line, sizeof(line), "%llu dimensions, %.*s%s%.*s", (unsigned long long)ctl_uint(kb, "dimension"),
+           (int)metric.size, metric.data, datatype.size ? ", kept as " : "", (int)datatype.size, datatype.data);
   print_pair("vectors", rag_slice_str(line));
   if (rag_json_find(kb, rag_slice_str("chunking"), &chunking) && rag_json_type_of(chunking) == RAG_JSON_OBJECT) {
     rag_slice method = ctl_text(chunking, "method");

@@ -37,6 +37,7 @@ const ctl_command ctl_commands[] = {
      {{"model", 0, "MODEL", "embedding model [hash-384]"},
       {"dimension", 0, "N", "of vectors that come from the client; then there is no model"},
       {"metric", 0, "METRIC", "cosine, ip or l2 [cosine]"},
+      {"datatype", 0, "TYPE", "vectors are kept as float32, or rounded to bfloat16 in half the room [float32]"},
       SETTINGS},
      ctl_run_kb_create},
     {"kb list", "", "list knowledge bases", NULL, 0, 0, false, {LIMIT}, ctl_run_kb_list},

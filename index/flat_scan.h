@@ -20,6 +20,7 @@ typedef struct flat_scan {
   uint64_t scored, rescored;
   uint32_t shards; // looked at
   bool by_codes;
+  bool asked; // what follows is made
   rag_codes_int8_query coded;
   float of_error, of_norm, of_norm_squared; // what a row's error, norm and its square move its bound by
   float norm_squared;                       // of the query

@@ -25,6 +25,7 @@
 
 #define RUN_MIN 8u          // consecutive rows worth a call of their own: the widest kernel's group
 #define CODED_MIN 16u       // rows of a word worth a scan of the codes of all that lie between them
+#define CODED_ROWS_MIN 512u // rows in all: fewer fill the list and are scored anyway, unless others have filled it
 #define LANES 16u           // bounds made at a time
 #define DEADLINE_ROWS 2048u // rows between two looks at the clock
 
@@ -75,6 +76,7 @@ static void ask_codes(flat_scan *s) {
     error += wrong_by * wrong_by;
   }
   error = sqrt(error);
+  s->asked = true;
   double rounding = (s->dimension + 64) * 0x1p-23; // of a sum of so many products, in whatever order, twice over
   s->of_error = (float)((norm + error) * 1.0001);
   s->of_norm = (float)(error * 1.0001 + norm * rounding);
@@ -176,6 +178,7 @@ static void scan_codes(shared_scan *t, const flat_block *block, uint32_t w, uint
   uint32_t who[FLAT_SCAN_QUERIES], asking = 0;
   for (uint32_t i = 0; i < t->count; i++) {
     if (!t->filters[i]) continue;
+    if (!t->scans[i]->asked) ask_codes(t->scans[i]);
     queries[asking] = t->scans[i]->coded;
     who[asking++] = i;
   }
@@ -260,8 +263,8 @@ void rag_index__flat_scan_init(flat_scan *s, const rag_index_view *view, const r
   s->status = RAG_OK;
   s->scored = s->rescored = 0;
   s->shards = s->pending = 0;
-  s->by_codes = !query->exact && ((const flat_view *)view)->shard_count > 0;
-  if (s->by_codes) ask_codes(s);
+  s->by_codes = !query->exact && (rag_bitmap_count(view->present) >= CODED_ROWS_MIN || top->count == top->capacity);
+  s->asked = false; // a sparse filter asks no codes
 }
 
 void rag_index__flat_scan(const flat_view *view, flat_scan *const *scans, uint32_t count) {

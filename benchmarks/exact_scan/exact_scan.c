@@ -2,12 +2,16 @@
 // cache and far beyond it, without a filter and with sparse ones, and prints medians as JSON. README.md has the
 // question and the results.
 //
+// "codes" is the search as it is made without `exact`: int8 codes first, and exactly whoever they cannot rule out. "clients"
+// are threads that ask so at the same time, more of them than cores: queries then share scans.
+//
 // One process per kernel set: the choice of kernels is made once per process (RAGD_KERNELS), as in the server. A sample
 // is the mean over enough calls to last a millisecond; the figure is the median of the samples. "read" is the plain
 // reading of the same amount of memory, the bound of any scan of it.
 #include "index/index.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -20,8 +24,10 @@
 #define ROWS_DEFAULT 200000u
 #define ROWS_IN_CACHE 100u
 #define APPEND_ROWS 1000u
+#define CLIENTS_MAX 16u
+#define CLIENTS_NS UINT64_C(2000000000) // of one figure
 
-static const char *const kernel_names[] = {"avx512", "avx2", "scalar"};
+static const char *const kernel_names[] = {"avx512", "avx2", "scalar", "codes", "read"};
 static const uint32_t dimensions[] = {384, 768};
 static const double fractions[] = {1, 0.1, 0.001};
 
@@ -67,15 +73,15 @@ typedef struct timing {
 } timing;
 
 // Every call has another query, as a repeated one teaches the branch predictor which rows get into the heap.
-static timing time_search(const rag_index_view *view, const rag_bitmap *filter, const float *queries,
-                          uint32_t dimension, uint64_t *candidates) {
+static timing time_search(const rag_index_view *view, const rag_bitmap *filter, bool exact, const float *queries,
+                          uint32_t dimension, rag_index_plan *out_plan) {
   rag_index_hit hits[K];
   rag_index_plan plan = {0};
   rag_error err = {0};
   double samples[SAMPLES];
   uint32_t count = 0, calls = 1, next = 0;
   for (uint32_t s = 0; s < SAMPLES;) {
-    rag_index_query query = {.k = K, .filter = filter};
+    rag_index_query query = {.k = K, .filter = filter, .exact = exact};
     uint64_t start = rag_clock_monotonic_ns();
     for (uint32_t i = 0; i < calls; i++) {
       query.vector = queries + (size_t)(next++ % QUERIES) * dimension;
@@ -89,7 +95,7 @@ static timing time_search(const rag_index_view *view, const rag_bitmap *filter, 
     samples[s++] = (double)took / 1000 / calls;
   }
   qsort(samples, SAMPLES, sizeof samples[0], compare_doubles);
-  *candidates = plan.candidates;
+  *out_plan = plan;
   return (timing){samples[SAMPLES / 2], samples[SAMPLES / 10], samples[SAMPLES - 1 - SAMPLES / 10]};
 }
 
@@ -155,6 +161,59 @@ static rag_index *make_index(uint32_t rows, uint32_t dimension, uint64_t *random
   return index;
 }
 
+static bool first_line = true;
+
+static void report(const char *kernel, uint32_t rows, uint32_t dimension, double fraction, timing t,
+                   const rag_index_plan *plan) {
+  printf("%s    {\"kernel\": \"%s\", \"dimension\": %u, \"rows\": %u, \"filter\": %g, \"candidates\": %llu, "
+         "\"rescored\": %llu, \"k\": %u, \"median_us\": %.3f, \"p10_us\": %.3f, \"p90_us\": %.3f, "
+         "\"rows_per_s\": %.0f, \"gb_per_s\": %.2f}",
+         first_line ? "" : ",\n", kernel, dimension, rows, fraction, (unsigned long long)plan->candidates,
+         (unsigned long long)plan->rescored, K, t.median_us, t.p10_us, t.p90_us,
+         (double)plan->candidates / t.median_us * 1e6,
+         (double)plan->candidates * dimension * sizeof(float) / t.median_us / 1000);
+  first_line = false;
+}
+
+typedef struct client {
+  const rag_index_view *view;
+  const float *queries;
+  uint32_t dimension, first;
+  uint64_t end_ns, answered;
+} client;
+
+static void *ask_until(void *arg) {
+  client *c = arg;
+  rag_index_hit hits[K];
+  rag_error err = {0};
+  for (uint32_t next = c->first, count = 0; rag_clock_monotonic_ns() < c->end_ns; next++, c->answered++) {
+    rag_index_query query = {.vector = c->queries + (size_t)(next % QUERIES) * c->dimension, .k = K};
+    check(rag_index_search(c->view, &query, hits, &count, NULL, &err), &err);
+  }
+  return NULL;
+}
+
+static void measure_clients(const rag_index_view *view, const float *queries, uint32_t rows, uint32_t dimension) {
+  for (uint32_t count = 1; count <= CLIENTS_MAX; count *= 2) {
+    client clients[CLIENTS_MAX];
+    pthread_t threads[CLIENTS_MAX];
+    uint64_t start = rag_clock_monotonic_ns(), answered = 0;
+    for (uint32_t i = 0; i < count; i++) {
+      clients[i] = (client){view, queries, dimension, i * QUERIES / count, start + CLIENTS_NS, 0};
+      if (pthread_create(&threads[i], NULL, ask_until, &clients[i]) != 0) exit(1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+      pthread_join(threads[i], NULL);
+      answered += clients[i].answered;
+    }
+    double seconds = (double)(rag_clock_monotonic_ns() - start) / 1e9;
+    printf(
+        ",\n    {\"kernel\": \"clients\", \"dimension\": %u, \"rows\": %u, \"clients\": %u, \"searches_per_s\": %.1f}",
+        dimension, rows, count, (double)answered / seconds);
+  }
+}
+
+// kernel NULL: by codes, with the best ones.
 static void measure_size(const char *kernel, uint32_t rows, uint32_t dimension) {
   uint64_t random = 1;
   rag_index *index = make_index(rows, dimension, &random);
@@ -163,24 +222,16 @@ static void measure_size(const char *kernel, uint32_t rows, uint32_t dimension) 
   rag_error err = {0};
   if (!queries) check(rag_fail_no_memory(&err, 0), &err);
   for (uint32_t i = 0; i < QUERIES; i++) fill_unit(queries + (size_t)i * dimension, dimension, &random);
-  bool first = true;
   for (size_t f = 0; f < RAG_COUNT_OF(fractions); f++) {
     rag_bitmap *filter = f == 0 ? NULL : make_filter(rows, fractions[f], &random);
-    if (filter && rag_bitmap_count(filter) == 0) {
-      rag_ref_drop(filter);
-      continue;
+    if (!filter || rag_bitmap_count(filter) > 0) {
+      rag_index_plan plan = {0};
+      timing t = time_search(view, filter, kernel != NULL, queries, dimension, &plan);
+      report(kernel ? kernel : "codes", rows, dimension, fractions[f], t, &plan);
     }
-    uint64_t candidates = 0;
-    timing t = time_search(view, filter, queries, dimension, &candidates);
-    printf(
-        "%s    {\"kernel\": \"%s\", \"dimension\": %u, \"rows\": %u, \"filter\": %g, \"candidates\": %llu, \"k\": %u, "
-        "\"median_us\": %.3f, \"p10_us\": %.3f, \"p90_us\": %.3f, \"rows_per_s\": %.0f, \"gb_per_s\": %.2f}",
-        first ? "" : ",\n", kernel, dimension, rows, fractions[f], (unsigned long long)candidates, K, t.median_us,
-        t.p10_us, t.p90_us, (double)candidates / t.median_us * 1e6,
-        (double)candidates * dimension * sizeof(float) / t.median_us / 1000);
-    first = false;
     rag_ref_drop(filter);
   }
+  if (!kernel && rows > ROWS_IN_CACHE) measure_clients(view, queries, rows, dimension);
   rag_free(queries);
   rag_ref_drop(view);
   rag_index_destroy(index);
@@ -191,18 +242,20 @@ static void in_child(const char *kernel, uint32_t rows, uint32_t dimension) {
   fflush(stdout);
   pid_t child = fork();
   if (child == 0) {
-    if (kernel) {
+    if (strcmp(kernel, "read") == 0) {
+      report_read(rows, dimension);
+    } else if (strcmp(kernel, "codes") == 0) {
+      measure_size(NULL, rows, dimension);
+    } else {
       setenv("RAGD_KERNELS", kernel, 1);
       measure_size(kernel, rows, dimension);
-    } else {
-      report_read(rows, dimension);
     }
     fflush(stdout);
     _exit(0);
   }
   int state = 0;
   if (child < 0 || waitpid(child, &state, 0) < 0 || state != 0) {
-    fprintf(stderr, "exact_scan: measuring %s failed\n", kernel ? kernel : "read");
+    fprintf(stderr, "exact_scan: measuring %s failed\n", kernel);
     exit(1);
   }
 }
@@ -231,9 +284,9 @@ int main(int argc, char **argv) {
   bool first = true;
   for (size_t d = 0; d < RAG_COUNT_OF(dimensions); d++) {
     for (size_t s = 0; s < RAG_COUNT_OF(sizes); s++) {
-      for (size_t n = 0; n <= RAG_COUNT_OF(kernel_names); n++) { // the last: reading
-        const char *kernel = n < RAG_COUNT_OF(kernel_names) ? kernel_names[n] : NULL;
-        if (kernel && !rag_kernels_named(kernel)) continue;
+      for (size_t n = 0; n < RAG_COUNT_OF(kernel_names); n++) {
+        const char *kernel = kernel_names[n];
+        if (n < 3 && !rag_kernels_named(kernel)) continue;
         if (!first) printf(",\n");
         first = false;
         in_child(kernel, sizes[s], dimensions[d]);

@@ -143,6 +143,7 @@ static rag_status plan_of(rag_call *call, const rag_search_plan *from, Ragd__V1_
     plan->walked = from->vector.walked;
     plan->setting = from->vector.setting;
     plan->expected_recall = from->vector.expected_recall;
+    plan->disk_reads = from->disk_reads;
   }
   plan->mode = rag_api__text_str(call, rag_search_mode_name(from->mode));
   plan->reason = rag_api__text_str(call, from->reason);

@@ -408,6 +408,7 @@ typedef struct rag_search_plan {
   rag_search_mode mode;  // never AUTO
   const char *reason;    // static: why this mode
   rag_index_plan vector; // engine NULL: not searched
+  uint64_t disk_reads;   // pages of its files that were not in memory and came from the disk
   bool lexical_searched;
   rag_lexical_plan lexical;
   bool only_stop_words; // the query's words are stop words, so they were searched as they are

@@ -9,6 +9,7 @@
 #include "kb/filters/survivors.h"
 #include "kb/retrieval/hits.h"
 
+#include <sys/resource.h>
 #include <time.h>
 
 const char *rag_search_mode_name(rag_search_mode mode) {
@@ -230,6 +231,13 @@ static rag_status prepare(run *r, rag_error *err) {
 
 // ---------------------------------------------------------------------------------------------- both sides
 
+// Pages that this thread had to wait for. Files of segments are mapped: what memory has no room for is read again, and
+// this is where that shows.
+static uint64_t pages_read(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_majflt : 0;
+}
+
 static rag_status search_vectors(run *r, uint32_t depth, rag_index_hit **out, uint32_t *out_count, rag_error *err) {
   const rag_search *search = r->search;
   uint64_t at_ns = rag_clock_monotonic_ns();
@@ -250,7 +258,9 @@ static rag_status search_vectors(run *r, uint32_t depth, rag_index_hit **out, ui
       .rerank = search->rerank,
       .deadline_ns = search->deadline_ns,
   };
+  uint64_t pages = pages_read();
   RAG_TRY(rag_index_search(r->vectors, &query, *out, out_count, &r->plan->vector, err));
+  r->plan->disk_reads += pages_read() - pages;
   r->plan->vector_ns += lap(&at_ns);
   return RAG_OK;
 }

@@ -287,18 +287,34 @@ static void print_words(rag_json plan) {
          ctl_bool(lexical, "prefix_truncated") ? "; a prefix stands for too many words, not all were searched" : "");
 }
 
+// What was looked at, how, and what that finds by the index's own measure.
+static void print_vectors(rag_json plan) {
+  rag_slice engine = ctl_text(plan, "engine");
+  char a[32], b[32];
+  uint64_t tail = ctl_uint(plan, "tail_rows"), rescored = ctl_uint(plan, "rescored"),
+           disk = ctl_uint(plan, "disk_reads");
+  if (!engine.size) return;
+  plan_line("vectors", ms_of(plan, "vector_us"));
+  printf("%.*s, %s candidates", (int)engine.size, engine.data, grouped(ctl_uint(plan, "candidates"), a));
+  if (tail) printf(", %s of the tail", grouped(tail, a));
+  if (rescored) printf(", %s scored again exactly", grouped(rescored, a));
+  printf("; %.1f%% of the index passes\n", ctl_double(plan, "selectivity") * 100);
+  printf("%24s", "");
+  if (ctl_uint(plan, "walked"))
+    printf("%s segments, width %s, expected recall %.3f", grouped(ctl_uint(plan, "segments"), a),
+           grouped(ctl_uint(plan, "setting"), b), ctl_double(plan, "expected_recall"));
+  else printf("%s segments, all that pass were looked at", grouped(ctl_uint(plan, "segments"), a));
+  if (disk) printf("; %s pages from disk", grouped(disk, a));
+  printf("; the query took %.2f ms to embed\n", ms_of(plan, "embed_us"));
+}
+
 static void print_plan(rag_json plan) {
-  rag_slice mode = ctl_text(plan, "mode"), reason = ctl_text(plan, "reason"), engine = ctl_text(plan, "engine");
+  rag_slice mode = ctl_text(plan, "mode"), reason = ctl_text(plan, "reason");
   char a[32], b[32];
   printf("%splan: %.*s%s%.*s\n", ctl_colour.dim, (int)mode.size, mode.data, reason.size ? ": " : "", (int)reason.size,
          reason.data);
   print_filter(plan);
-  if (engine.size) {
-    plan_line("vectors", ms_of(plan, "vector_us"));
-    printf("%.*s, %s candidates, %.1f%% of the index passes; the query took %.2f ms to embed\n", (int)engine.size,
-           engine.data, grouped(ctl_uint(plan, "candidates"), a), ctl_double(plan, "selectivity") * 100,
-           ms_of(plan, "embed_us"));
-  }
+  print_vectors(plan);
   print_words(plan);
   plan_line("rank", ms_of(plan, "rank_us"));
   printf("%s candidates, each side asked for %s", grouped(ctl_uint(plan, "fused"), a),

@@ -3,7 +3,7 @@
 //
 //                bytes a row     at 384   what a step costs      error of a score
 //   float        4 d             1,536    fma                    -
-//   bf16         2 d               768    expand, fma            2^-9 of each component, at most
+//   bf16         2 d               768    expand, fma            2^-8 of each component, at most
 //   int8         d (+ 8 apart)     384    one vpdpbusd per 64    about 1% of a component's deviation
 //   1 bit        d/8 + 16           64    and, popcount          bounded, row by row, at a chosen certainty
 // (d rounded up: to 32 components for bf16, to 64 for int8 and bits.)

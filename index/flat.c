@@ -37,8 +37,7 @@ static uint32_t shift_for(uint32_t dimension) {
 }
 
 static size_t block_bytes(uint32_t dimension) {
-  size_t row = dimension * sizeof(float) + rag_codes_int8_bytes(dimension) + 3 * sizeof(float);
-  size_t bytes = sizeof(flat_block) + (row << shift_for(dimension));
+  size_t bytes = sizeof(flat_block) + (flat_row_bytes(dimension) << shift_for(dimension));
   return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 

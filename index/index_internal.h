@@ -141,6 +141,9 @@ typedef struct flat_codes {
   float *error; // at least |x - what the code says|
   float *norm;  // |x|
 } flat_codes;
+static inline size_t flat_row_bytes(uint32_t dimension) { // of a row and its codes
+  return dimension * sizeof(float) + (dimension + 63) / 64 * 64 + 3 * sizeof(float);
+}
 static inline flat_codes flat_codes_of(const flat_block *block, uint32_t dimension, uint32_t block_shift) {
   size_t rows = (size_t)1 << block_shift;
   flat_codes c = {.stride = (dimension + 63) / 64 * 64};

@@ -47,7 +47,7 @@ void rag_index_task_destroy(rag_index_task *task) {
 static bool tail_is_long(const rag_index *index, const rag_index_view *view) {
   const rag_index_shared *shared = index->shared;
   uint64_t rows = rag_index_view_tail_rows(view), used = rag_index_memory_bytes(index);
-  uint64_t tail = RAG_MIN(rows * shared->dimension * sizeof(float), used);
+  uint64_t tail = RAG_MIN(rows * flat_row_bytes(shared->dimension), used);
   if (rows >= shared->seal_rows) return true;
   if (shared->bytes_max == 0 || rows < TAIL_MIN) return false;
   uint64_t left = shared->bytes_max > used - tail ? shared->bytes_max - (used - tail) : 0;

@@ -311,7 +311,7 @@ static void little_memory(void **state) {
   snprintf(config.name, sizeof config.name, "docs");
   config.model[0] = '\0';
   config.dimension = 256;
-  config.memory_bytes_max = 2u << 20; // 2,048 rows in full
+  config.memory_bytes_max = 2646016; // 2,048 rows and their codes
   OK(rag_kbs_create(f->kbs, &config, &write, &kb, &err));
   for (uint32_t n = 0; n < 4000; n += 400) {
     rag_status status = try_put(kb, n, 400, 0, &err);

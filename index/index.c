@@ -13,7 +13,8 @@
 
 bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded) {
   uint64_t before = atomic_fetch_add_explicit(&shared->bytes, bytes, memory_order_relaxed);
-  if (!bounded || shared->bytes_max == 0 || before + bytes <= shared->bytes_max) return true;
+  uint64_t most = atomic_load_explicit(&shared->bytes_max, memory_order_relaxed);
+  if (!bounded || most == 0 || before + bytes <= most) return true;
   rag_index__discharge(shared, bytes);
   return false;
 }
@@ -50,6 +51,7 @@ static void shared_destroy(rag_ref *self) {
     rag_segment__scratch_destroy(scratch);
   }
   rag_codes_rotation_destroy(shared->rotation);
+  pthread_mutex_destroy(&shared->choice_lock);
   pthread_mutex_destroy(&shared->scratch_lock);
   pthread_mutex_destroy(&shared->gate.lock);
   rag_free(shared);
@@ -64,12 +66,15 @@ bool rag_index_engine_known(const char *engine) {
   return strcmp(engine, "flat") == 0;
 }
 
-rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err) {
-  rag_status status = RAG_OK;
-  rag_index *index = NULL;
-  rag_index_view *empty = NULL;
-  const rag_index_engine *engine = &rag_index__segmented;
+rag_index__choice rag_index__chosen(rag_index_shared *shared) {
+  pthread_mutex_lock(&shared->choice_lock);
+  rag_index__choice choice = shared->choice;
+  pthread_mutex_unlock(&shared->choice_lock);
+  return choice;
+}
 
+static rag_status check_options(const rag_index_options *options, rag_index__choice *out, bool *out_flat,
+                                rag_error *err) {
   if (options->dimension == 0 || options->dimension > RAG_DIMENSION_MAX) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "dimension", "the dimension is %u: it must be 1 to %u",
                           options->dimension, RAG_DIMENSION_MAX);
@@ -77,17 +82,56 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   if ((unsigned)options->metric > (unsigned)RAG_METRIC_L2) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric", "there is no metric number %d", (int)options->metric);
   }
-  const char *name = options->engine ? options->engine : "auto";
+  const char *name = options->engine ? options->engine : "auto", *factory = options->factory ? options->factory : "";
   uint32_t choice = 0;
   if (!rag_index_engine_known(name)) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine",
                           "there is no engine \"%s\": use \"auto\", \"flat\", \"graph\", \"ivf\" or \"faiss\"", name);
   }
-  if (strcmp(name, "flat") == 0) engine = &rag_index__flat;
+  *out_flat = strcmp(name, "flat") == 0;
   while (choice < RAG_COUNT_OF(sealed) && strcmp(name, sealed[choice]) != 0) choice++;
-  const char *factory = options->factory ? options->factory : "";
   if (choice == RAG_INDEX__FAISS) RAG_TRY(rag_faiss_check(factory, options->dimension, options->metric, err));
+  *out = (rag_index__choice){0};
+  if (!*out_flat) out->engine = choice;
+  snprintf(out->factory, sizeof out->factory, "%s", factory);
+  return RAG_OK;
+}
 
+static void use_settings(rag_index_shared *shared, const rag_index_options *options, const rag_index__choice *choice) {
+  double target = options->target_recall > 0 ? options->target_recall : RAG_INDEX_TARGET_RECALL;
+  atomic_store_explicit(&shared->bytes_max, options->memory_bytes_max, memory_order_relaxed);
+  atomic_store_explicit(&shared->target_recall, target, memory_order_relaxed);
+  pthread_mutex_lock(&shared->choice_lock);
+  shared->choice = *choice;
+  pthread_mutex_unlock(&shared->choice_lock);
+}
+
+rag_status rag_index_check_change(const rag_index *index, const rag_index_options *options, rag_error *err) {
+  rag_index__choice choice;
+  bool flat;
+  RAG_TRY(check_options(options, &choice, &flat, err));
+  if (flat == (index->engine == &rag_index__flat)) return RAG_OK;
+  return rag_fail_field(
+      err, RAG_INVALID_ARGUMENT, "index.engine",
+      "engine \"flat\" keeps all vectors in memory, the others seal them into files, and neither becomes the other: "
+      "create another knowledge base and put the documents there");
+}
+
+void rag_index_change(rag_index *index, const rag_index_options *options) {
+  rag_index__choice choice;
+  bool flat;
+  if (check_options(options, &choice, &flat, NULL) == RAG_OK) use_settings(index->shared, options, &choice);
+}
+
+rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err) {
+  rag_status status = RAG_OK;
+  rag_index *index = NULL;
+  rag_index_view *empty = NULL;
+  rag_index__choice choice;
+  bool flat;
+
+  RAG_TRY(check_options(options, &choice, &flat, err));
+  const rag_index_engine *engine = flat ? &rag_index__flat : &rag_index__segmented;
   index = rag_calloc(1, sizeof *index);
   if (!index) return rag_fail_no_memory(err, sizeof *index);
   index->engine = engine;
@@ -100,12 +144,10 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   index->shared->dimension = options->dimension;
   index->shared->metric = options->metric;
   index->shared->kernels = rag_kernels_best();
-  index->shared->bytes_max = options->memory_bytes_max;
-  index->shared->target_recall = options->target_recall > 0 ? options->target_recall : RAG_INDEX_TARGET_RECALL;
   index->shared->seal_rows = options->seal_rows > 0 ? options->seal_rows : RAG_INDEX_SEAL_ROWS;
   index->shared->graph_rows = options->graph_rows > 0 ? options->graph_rows : RAG_INDEX_GRAPH_ROWS;
-  index->shared->choice = choice;
-  snprintf(index->shared->factory, sizeof index->shared->factory, "%s", factory);
+  pthread_mutex_init(&index->shared->choice_lock, NULL);
+  use_settings(index->shared, options, &choice);
   pthread_mutex_init(&index->shared->scratch_lock, NULL);
   pthread_mutex_init(&index->shared->gate.lock, NULL);
   index->shared->gate.limit = rag_os_cpu_count();

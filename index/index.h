@@ -22,7 +22,7 @@ bool rag_metric_parse(rag_slice text, rag_metric *out);
 
 // What the caller keeps of each component of a vector. An index holds floats either way: rounded ones where it is bfloat16.
 typedef enum rag_datatype { RAG_DATATYPE_FLOAT32 = 0, RAG_DATATYPE_BFLOAT16 = 1 } rag_datatype; // on disk: pinned
-const char *rag_datatype_name(rag_datatype datatype); // "float32", "bfloat16"
+const char *rag_datatype_name(rag_datatype datatype);                                           // "float32", "bfloat16"
 bool rag_datatype_parse(rag_slice text, rag_datatype *out);
 
 // ---------------------------------------------------------------------------------------------- vectors, kernels
@@ -85,6 +85,12 @@ typedef struct rag_index_options {
 
 bool rag_index_engine_known(const char *engine);
 RAG_NODISCARD rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err);
+// What may change while the index stands: the engine, but from or to "flat", and its factory (of what is sealed from now on:
+// compact builds all of it anew), target_recall and memory_bytes_max (of what is appended from now on). The check refuses
+// what create would; dimension and metric are the index's. A change comes after its check, by the one writer.
+RAG_NODISCARD rag_status rag_index_check_change(const rag_index *index, const rag_index_options *options,
+                                                rag_error *err);
+void rag_index_change(rag_index *index, const rag_index_options *options);
 void rag_index_destroy(rag_index *index); // views that are still pinned stay valid until dropped
 
 // Appends `count` rows: ordinals[i] (strictly ascending within the call, none of them present yet) has the vector

@@ -59,23 +59,30 @@ typedef struct flat_gate {
   struct flat_waiter *waiting; // guarded by: lock: in the order in which they came
 } flat_gate;
 
+// The engine of what is sealed.
+typedef struct rag_index__choice {
+  enum { RAG_INDEX__AUTO, RAG_INDEX__GRAPH, RAG_INDEX__IVF, RAG_INDEX__FAISS } engine;
+  char factory[128]; // of faiss
+} rag_index__choice;
+
 // What all views of one index share, and what outlives the index while views are pinned.
 typedef struct rag_index_shared {
   rag_ref ref;
   uint32_t dimension; // immutable, as are the next three
   rag_metric metric;
   const rag_kernels *kernels;
-  uint64_t bytes_max; // 0: no bound
-  double target_recall;
+  _Atomic uint64_t bytes_max; // atomic, relaxed, as the next: settings that may change while searches run; 0: no bound
+  _Atomic double target_recall;
   uint32_t seal_rows, graph_rows;
-  enum { RAG_INDEX__AUTO, RAG_INDEX__GRAPH, RAG_INDEX__IVF, RAG_INDEX__FAISS } choice; // of sealed segments' engines
-  char factory[128];                                                                   // of faiss
-  struct rag_codes_rotation *rotation;                                                 // owned; NULL: no segments
+  pthread_mutex_t choice_lock;
+  rag_index__choice choice;            // guarded by: choice_lock
+  struct rag_codes_rotation *rotation; // owned; NULL: no segments
   pthread_mutex_t scratch_lock;
   struct segment_scratch *scratches; // guarded by: scratch_lock: idle ones
   flat_gate gate;
   _Atomic uint64_t bytes; // atomic, relaxed: a sum; the last reader of a view subtracts from any thread
 } rag_index_shared;
+rag_index__choice rag_index__chosen(rag_index_shared *shared); // now
 // Adds `bytes` unless that would pass the bound (bounded) or whatever the bound says (not bounded: small copies that a
 // removal needs, as a full index must be able to shrink).
 RAG_NODISCARD bool rag_index__charge(rag_index_shared *shared, uint64_t bytes, bool bounded);

@@ -160,7 +160,8 @@ RAG_NODISCARD rag_status rag_kbs_get(rag_kbs *kbs, rag_slice name, rag_kb **out,
 // By name, names > after, at most limit. *out: owned array of references.
 RAG_NODISCARD rag_status rag_kbs_list(rag_kbs *kbs, rag_slice after, uint32_t limit, rag_kb ***out, uint32_t *out_count,
                                       rag_error *err);
-// Replaces what may change: description, language, chunking (for texts put from now on), freshness, target_recall,
+// Replaces what may change: description, language, chunking (for texts put from now on), freshness, the index's engine and
+// factory (of what is sealed from now on; rag_kb_index_compact builds all of it anew; not from or to "flat"), target_recall,
 // memory_bytes_max. RAG_INVALID_ARGUMENT for a change of name, model, dimension, metric, datatype. RAG_ABORTED when the
 // settings were changed since `config` was described (generation).
 RAG_NODISCARD rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *err);

@@ -169,6 +169,17 @@ rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, 
   return status;
 }
 
+static rag_index_options index_options(const rag_kb *kb, const rag_kb_config *config) {
+  return (rag_index_options){.dimension = kb->dimension,
+                             .metric = kb->metric,
+                             .engine = config->engine,
+                             .factory = config->factory,
+                             .memory_bytes_max = config->memory_bytes_max,
+                             .target_recall = config->target_recall,
+                             .seal_rows = kb->kbs->options.seal_rows,
+                             .graph_rows = kb->kbs->options.graph_rows};
+}
+
 rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view *view, rag_kb **out, rag_error *err) {
   rag_status status = RAG_OK;
   rag_kb__config_ref *config = NULL;
@@ -203,14 +214,7 @@ rag_status rag_kb__open(rag_kbs *kbs, const rag_kb__record *record, rag_kb__view
   kb->config_generation = config->config.generation = 1;
   rag_cell_set(&kb->config, config);
   RAG_TRY_OUT(rag_kb__tables_init(&kb->tables, err));
-  rag_index_options options = {.dimension = kb->dimension,
-                               .metric = kb->metric,
-                               .engine = record->config.engine,
-                               .factory = record->config.factory,
-                               .memory_bytes_max = record->config.memory_bytes_max,
-                               .target_recall = record->config.target_recall,
-                               .seal_rows = kbs->options.seal_rows,
-                               .graph_rows = kbs->options.graph_rows};
+  rag_index_options options = index_options(kb, &record->config);
   RAG_TRY_OUT(rag_index_create(&options, &kb->index, err));
   rag_lexical_options words = {.title_weight = RAG_KB__TITLE_WEIGHT, .keep_sequences = true};
   RAG_TRY_OUT(rag_lexical_create(&words, &kb->lexical, err));
@@ -603,6 +607,8 @@ static rag_status update_apply(void *ctx, rag_txn *txn, rag_error *err) {
 
 static void update_publish(void *ctx) {
   update_op *op = ctx;
+  rag_index_options options = index_options(op->kb, &op->next->config);
+  rag_index_change(op->kb->index, &options);
   rag_cell_set(&op->kb->config, op->next);
   op->next = NULL;
 }
@@ -619,12 +625,15 @@ rag_status rag_kbs_update(rag_kbs *kbs, const rag_kb_config *config, rag_error *
   }
   RAG_TRY_OUT(rag_kb__config_check(config, err));
   if (config->datatype != now->config.datatype) {
-    status = rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.datatype",
-                            "the vectors of knowledge base '%s' are kept as %s, which cannot be changed; create another "
-                            "one with \"index\": {\"datatype\": \"%s\"} and put the documents there",
-                            config->name, rag_datatype_name(now->config.datatype), rag_datatype_name(config->datatype));
+    status =
+        rag_fail_field(err, RAG_INVALID_ARGUMENT, "index.datatype",
+                       "the vectors of knowledge base '%s' are kept as %s, which cannot be changed; create another "
+                       "one with \"index\": {\"datatype\": \"%s\"} and put the documents there",
+                       config->name, rag_datatype_name(now->config.datatype), rag_datatype_name(config->datatype));
     goto out;
   }
+  rag_index_options options = index_options(op.kb, config);
+  RAG_TRY_OUT(rag_index_check_change(op.kb->index, &options, err));
   RAG_TRY_OUT(rag_kbs__language_check(kbs, config, err));
   op.other_language = strcmp(config->language, now->config.language) != 0;
   RAG_TRY_OUT(config_ref_create(config, &op.next, err));

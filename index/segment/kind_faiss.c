@@ -16,8 +16,11 @@ static rag_status faiss_build(segment_build *b, rag_error *err) {
                                .sample = RAG_MIN(RAG_FAISS_SAMPLE_MAX, b->rows / 20),
                                .progress = b->progress,
                                .progress_context = b->context};
-  RAG_TRY(rag_faiss_build(&fetch, b->rows, b->shared->dimension, b->shared->metric, b->shared->factory, &options,
-                          &engine, err));
+  rag_index__choice choice = rag_index__chosen(b->shared);
+  if (choice.engine != RAG_INDEX__FAISS)
+    return rag_fail(err, RAG_ABORTED, "the engine of the index was changed while a segment was built");
+  RAG_TRY(rag_faiss_build(&fetch, b->rows, b->shared->dimension, b->shared->metric, choice.factory, &options, &engine,
+                          err));
   rag_faiss_sink sink = {append, b->writer};
   rag_slice meta = rag_faiss_meta_section(engine);
   rag_status status = rag_segment__write(b, SEGMENT_FAISS_META, meta.data, meta.size, err);

@@ -17,20 +17,27 @@ static uint64_t graph_bytes(const rag_index_shared *shared, uint64_t rows) {
   return rows * (rag_codes_int8_bytes(shared->dimension) + sizeof(rag_codes_int8_factors) + links + links / 15);
 }
 
-const segment_kind *rag_segment__kind_for(const rag_index_shared *shared, uint64_t rows) {
+const segment_kind *rag_segment__kind_for(rag_index_shared *shared, uint64_t rows) {
+  rag_index__choice choice = rag_index__chosen(shared);
   uint64_t named_min = RAG_MIN(NAMED_ROWS_MIN, shared->graph_rows);
-  switch (shared->choice) {
+  switch (choice.engine) {
   case RAG_INDEX__GRAPH:
     return rows >= named_min ? &rag_segment__graph : &rag_segment__flat;
   case RAG_INDEX__IVF:
     return rows >= named_min ? &rag_segment__ivf : &rag_segment__flat;
   case RAG_INDEX__FAISS:
-    return rows >= RAG_MAX(named_min, (uint64_t)rag_faiss_rows_min(shared->factory)) ? &rag_segment__faiss
-                                                                                     : &rag_segment__flat;
+    return rows >= RAG_MAX(named_min, (uint64_t)rag_faiss_rows_min(choice.factory)) ? &rag_segment__faiss
+                                                                                    : &rag_segment__flat;
   case RAG_INDEX__AUTO:
     break;
   }
   if (rows < shared->graph_rows) return &rag_segment__flat;
   return shared->bytes_max > 0 && graph_bytes(shared, rows) > shared->bytes_max / 2 ? &rag_segment__ivf
                                                                                     : &rag_segment__graph;
+}
+
+bool rag_segment__is_as_chosen(const rag_index_segment *segment) {
+  if (segment->kind != rag_segment__kind_for(segment->shared, segment->rows)) return false;
+  if (segment->kind != &rag_segment__faiss) return true;
+  return strcmp(rag_faiss_about(segment->state)->factory, rag_index__chosen(segment->shared).factory) == 0;
 }

@@ -230,7 +230,8 @@ RAG_NODISCARD rag_status rag_segment__copy_section(segment_writer *writer, const
                                                    uint32_t section, rag_error *err);
 
 // kinds.c: which kind suits so many rows of this index.
-const segment_kind *rag_segment__kind_for(const rag_index_shared *shared, uint64_t rows);
+const segment_kind *rag_segment__kind_for(rag_index_shared *shared, uint64_t rows);
+bool rag_segment__is_as_chosen(const rag_index_segment *segment); // would be built so today
 #define SEGMENT_CALIBRATION_ROWS 256u
 
 #endif

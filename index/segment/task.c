@@ -239,7 +239,8 @@ rag_status rag_index_task_compact(rag_index *index, const rag_bitmap *live, uint
     pieces[i].at = i;
     kinds[s->history]++;
     uint64_t alive = live == NULL ? s->rows : rag_bitmap_and_count(s->set, live);
-    whole += view->segments[i].removed == 0 && (s->history ? alive == 0 : alive == s->rows);
+    bool all = view->segments[i].removed == 0 && (s->history ? alive == 0 : alive == s->rows);
+    whole += all && rag_segment__is_as_chosen(s);
   }
   bool done = rag_bitmap_count(view->tail->present) == 0 && kinds[0] <= 1 && kinds[1] <= 1 && whole == count;
   if (!done && rag_bitmap_count(head->present) > 0)

@@ -237,12 +237,67 @@ static void deleted_and_flat(void **state) {
   rag_ref_drop(flat);
 }
 
+static const char *engine_of_all(rag_kb *kb) { // NULL: they differ, or there is none
+  rag_error err = {0};
+  rag_kb_index info;
+  OK(rag_kb_index_info(kb, &info, &err));
+  const char *name = info.count > 0 ? info.segments[0].engine : NULL;
+  for (uint32_t i = 1; i < info.count; i++)
+    if (strcmp(info.segments[i].engine, name) != 0) name = NULL;
+  rag_kb_index_free(&info);
+  return name;
+}
+
+// The settings of an index that may change, do so without a restart; and what the next start could not use is refused.
+static void changed_settings(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  rag_kb *kb = kb_test_new(f);
+  uint64_t job = 0;
+  for (uint32_t n = 0; n < 1200; n += DOCUMENTS) put_many(kb, n, DOCUMENTS, 0);
+  run_jobs(f);
+  OK(rag_kb_index_compact(kb, &job, &err));
+  kb_test_job(f, job);
+  rag_kb_info about = {0};
+  OK(rag_kb_describe(kb, &about, &err));
+  rag_kb_config *config = &about.config;
+  assert_string_not_equal(engine_of_all(kb), "ivf");
+
+  snprintf(config->engine, sizeof config->engine, "faiss");
+  snprintf(config->factory, sizeof config->factory, "nonsense");
+  assert_int_equal(rag_kbs_update(f->kbs, config, &err), RAG_INVALID_ARGUMENT);
+  assert_string_equal(err.field, "index.factory");
+  config->factory[0] = '\0';
+  snprintf(config->engine, sizeof config->engine, "flat");
+  assert_int_equal(rag_kbs_update(f->kbs, config, &err), RAG_INVALID_ARGUMENT);
+  assert_string_equal(err.field, "index.engine");
+
+  rag_buf answers_before = {0};
+  answers(kb, "main", true, &answers_before);
+  snprintf(config->engine, sizeof config->engine, "ivf");
+  OK(rag_kbs_update(f->kbs, config, &err));
+  for (int round = 0; round < 2; round++) {
+    OK(rag_kb_index_compact(kb, &job, &err)); // the second time there is nothing to do
+    kb_test_job(f, job);
+    assert_int_equal(index_of(kb).count, 1);
+    assert_string_equal(engine_of_all(kb), "ivf");
+    assert_same_answers(kb, "main", true, &answers_before);
+    rag_ref_drop(kb);
+    kb_test_reopen(f);
+    kb = kb_test_get(f, "docs");
+  }
+  rag_buf_free(&answers_before);
+  rag_kb_info_free(&about);
+  rag_ref_drop(kb);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       KB_TEST(sealing_changes_no_answer),
       KB_TEST(lost_and_damaged_files),
       KB_TEST(old_versions),
       KB_TEST(deleted_and_flat),
+      KB_TEST(changed_settings),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

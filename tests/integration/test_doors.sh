@@ -23,6 +23,13 @@ cat >script <<'END'
 1 kb create other --model nothing-like-it
 0 kb create vectors --dimension 3 --metric l2
 0 kb list
+0 kb create tuned --engine faiss --factory SQ8 --target-recall 0.9 --memory-max 1000000000
+0 kb update tuned --target-recall 0.95
+1 kb update tuned --factory nonsense
+1 kb update tuned --engine flat
+2 kb update tuned --target-recall 2
+0 kb update tuned --engine ivf
+0 kb show tuned
 0 kb show docs
 1 kb show nothing
 0 put docs files -m first --author me

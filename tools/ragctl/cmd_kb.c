@@ -25,7 +25,47 @@ bool ctl_confirm(const ctl_session *ctl, const char *fmt, ...) {
 
 // ---------------------------------------------------------------------------------------------- settings
 
-static bool add_settings(ctl_session *ctl, rag_buf *body) {
+// Settings of the index. A call replaces all of them, so what is not given is as it is now (NULL: a new knowledge base).
+static bool add_index(ctl_session *ctl, rag_buf *body, const rag_json *now) {
+  static const char *const options[] = {"engine", "factory", "target-recall", "memory-max", "datatype"};
+  const char *target_text = ctl_option_text(ctl, "target-recall");
+  uint64_t memory = now ? ctl_uint(*now, "memory_bytes_max") : 0;
+  double target = now ? ctl_double(*now, "target_recall") : 0;
+  bool any = false;
+  for (size_t i = 0; i < RAG_COUNT_OF(options); i++) any |= ctl_option_given(ctl, options[i]);
+  if (!any) return true;
+  if (!ctl_option_number(ctl, "memory-max", UINT64_MAX / 2, &memory)) return false;
+  if (target_text) {
+    char *end = NULL;
+    target = strtod(target_text, &end);
+    if (end == target_text || *end || !(target > 0 && target <= 1)) {
+      (void)ctl_usage_error(ctl, "--target-recall: '%s' is no number over 0 and at most 1, as in 0.98", target_text);
+      return false;
+    }
+  }
+  rag_buf index = {0};
+  ctl_body_begin(&index);
+  ctl_body_option(&index, ctl, "engine", "engine");
+  ctl_body_option(&index, ctl, "factory", "factory");
+  ctl_body_option(&index, ctl, "datatype", "datatype");
+  bool same_engine = !ctl_option_given(ctl, "engine");
+  if (now && same_engine && !ctl_option_given(ctl, "factory") && ctl_text(*now, "factory").size) {
+    ctl_body_name(&index, "factory");
+    rag_json_put_string(&index, ctl_text(*now, "factory"));
+  }
+  if (target > 0) {
+    ctl_body_name(&index, "target_recall");
+    rag_json_put_double(&index, target);
+  }
+  if (memory > 0) ctl_body_uint(&index, "memory_bytes_max", memory);
+  rag_buf_append_char(&index, '}');
+  ctl_body_raw(body, "index", rag_buf_slice(&index));
+  body->failed |= index.failed;
+  rag_buf_free(&index);
+  return true;
+}
+
+static bool add_settings(ctl_session *ctl, rag_buf *body, const rag_json *index_now) {
   uint64_t max_tokens = 0, overlap = 0;
   if (!ctl_option_number(ctl, "max-tokens", UINT32_MAX, &max_tokens)) return false;
   if (!ctl_option_number(ctl, "overlap-tokens", UINT32_MAX, &overlap)) return false;
@@ -43,18 +83,7 @@ static bool add_settings(ctl_session *ctl, rag_buf *body) {
     body->failed |= chunking.failed;
     rag_buf_free(&chunking);
   }
-  const char *engine = ctl_option_text(ctl, "engine"), *datatype = ctl_option_text(ctl, "datatype");
-  if (engine || datatype) {
-    rag_buf index = {0};
-    ctl_body_begin(&index);
-    ctl_body_string(&index, "engine", engine);
-    ctl_body_string(&index, "datatype", datatype);
-    rag_buf_append_char(&index, '}');
-    ctl_body_raw(body, "index", rag_buf_slice(&index));
-    body->failed |= index.failed;
-    rag_buf_free(&index);
-  }
-  return true;
+  return add_index(ctl, body, index_now);
 }
 
 static void print_pair(const char *name, rag_slice value) {
@@ -67,6 +96,20 @@ static void print_count(const char *name, uint64_t value) {
   char text[32];
   ctl_count(value, text);
   print_pair(name, rag_slice_str(text));
+}
+
+static void print_index(rag_json index) {
+  char line[320], bytes[32];
+  rag_slice engine = ctl_text(index, "engine"), factory = ctl_text(index, "factory");
+  double target = ctl_double(index, "target_recall");
+  int size = snprintf(line, sizeof(line), "%.*s%s%.*s", engine.size ? (int)engine.size : 4,
+                      engine.size ? engine.data : "auto", factory.size ? " " : "", (int)factory.size, factory.data);
+  if (target > 0) size += snprintf(line + size, sizeof(line) - (size_t)size, ", target recall %g", target);
+  if (ctl_uint(index, "memory_bytes_max")) {
+    ctl_count(ctl_uint(index, "memory_bytes_max"), bytes);
+    snprintf(line + size, sizeof(line) - (size_t)size, ", at most %s bytes of memory", bytes);
+  }
+  print_pair("index", rag_slice_str(line));
 }
 
 static void print_kb(rag_json kb) {
@@ -90,6 +133,8 @@ static void print_kb(rag_json kb) {
     print_pair("chunking", rag_slice_str(line));
   }
   if (ctl_text(kb, "language").size) print_pair("language", ctl_text(kb, "language"));
+  if (rag_json_find(kb, rag_slice_str("index"), &index) && rag_json_type_of(index) == RAG_JSON_OBJECT)
+    print_index(index);
   print_pair("space", ctl_text(kb, "space"));
   ctl_time_local(ctl_text(kb, "created_at"), time_text);
   print_pair("created", rag_slice_str(time_text));
@@ -114,7 +159,7 @@ int ctl_run_kb_create(ctl_session *ctl) {
   if (ctl_option_given(ctl, "dimension")) ctl_body_uint(&body, "dimension", dimension);
   ctl_body_option(&body, ctl, "metric", "metric");
   int exit_status = CTL_EXIT_USAGE;
-  if (add_settings(ctl, &body)) exit_status = ctl_call(ctl, "KnowledgeBases/CreateKb", &body, &kb);
+  if (add_settings(ctl, &body, NULL)) exit_status = ctl_call(ctl, "KnowledgeBases/CreateKb", &body, &kb);
   rag_buf_free(&body);
   if (exit_status != CTL_EXIT_OK) return exit_status;
   if (ctl->json) return ctl_print_json(ctl);
@@ -177,12 +222,16 @@ int ctl_run_kb_show(ctl_session *ctl) {
 
 int ctl_run_kb_update(ctl_session *ctl) {
   rag_buf body = {0};
-  rag_json kb;
-  int exit_status = CTL_EXIT_USAGE;
+  rag_json kb, index;
   if (ctl->value_count == 0) return ctl_usage_error(ctl, "what is to change? Give at least one option");
+  int exit_status = call_kb(ctl, "KnowledgeBases/GetKb", &kb);
+  if (exit_status != CTL_EXIT_OK) return exit_status;
+  bool found = rag_json_find(kb, rag_slice_str("index"), &index) && rag_json_type_of(index) == RAG_JSON_OBJECT;
+  exit_status = CTL_EXIT_USAGE;
   ctl_body_begin(&body);
   ctl_body_string(&body, "kb", ctl->args[0]);
-  if (add_settings(ctl, &body)) exit_status = ctl_call(ctl, "KnowledgeBases/UpdateKb", &body, &kb);
+  if (add_settings(ctl, &body, found ? &index : NULL))
+    exit_status = ctl_call(ctl, "KnowledgeBases/UpdateKb", &body, &kb);
   rag_buf_free(&body);
   if (exit_status != CTL_EXIT_OK) return exit_status;
   if (ctl->json) return ctl_print_json(ctl);

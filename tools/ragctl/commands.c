@@ -28,7 +28,10 @@
   {"chunking", 0, "METHOD", "structure (headings, paragraphs, sentences), whole or fixed"},                            \
   {"max-tokens", 0, "N", "longest chunk"},                                                                             \
   {"overlap-tokens", 0, "N", "shared by neighbouring chunks"},                                                         \
-  {"engine", 0, "NAME", "index engine: auto, flat, graph, ivf, faiss"}
+  {"engine", 0, "NAME", "index engine: auto, flat, graph, ivf, faiss"},                                                \
+  {"factory", 0, "STRING", "FAISS's, of engine faiss, as in IVF1024,PQ48x4fs"},                                        \
+  {"target-recall", 0, "R", "share of the true best that searches are to find [0.98]"},                                \
+  {"memory-max", 0, "BYTES", "that the index may take"}
 
 const ctl_command ctl_commands[] = {
     {"kb create", "NAME", "create a knowledge base",
@@ -42,7 +45,8 @@ const ctl_command ctl_commands[] = {
      ctl_run_kb_create},
     {"kb list", "", "list knowledge bases", NULL, 0, 0, false, {LIMIT}, ctl_run_kb_list},
     {"kb show", "KB", "settings and sizes of a knowledge base", NULL, 1, 1, false, {{0}}, ctl_run_kb_show},
-    {"kb update", "KB", "change settings", "New chunking applies to texts that are put from now on.",
+    {"kb update", "KB", "change settings", "New chunking applies to texts that are put from now on, another engine to what is sealed from now on: `ragctl index\n"
+     "compact` builds all of it anew.",
      1, 1, false, {SETTINGS}, ctl_run_kb_update},
     {"kb delete", "KB", "delete a knowledge base and its whole history", NULL,
      1, 1, false, {YES, NO_WAIT}, ctl_run_kb_delete},

@@ -24,6 +24,7 @@ SAMPLES = 31
 QUERIES = 256
 SAMPLE_SECONDS = 0.001
 CELL = ("dimension", "rows", "filter", "candidates")
+CLIENTS = ("dimension", "rows", "clients")
 
 
 def unit_rows(count, dimension, rng):
@@ -98,19 +99,27 @@ def main():
         return [r[field] for one in rounds for r in one["results"]
                 if r["kernel"] == kernel and all(r[f] == v for f, v in zip(CELL, cell))]
 
+    def rates(cell):
+        return [r["searches_per_s"] for one in rounds for r in one["results"]
+                if r["kernel"] == "clients" and all(r[f] == v for f, v in zip(CLIENTS, cell))]
+
     report["peer"] = {"name": "faiss-cpu IndexFlatIP, one thread", "version": faiss.__version__,
                       "options": faiss.get_compile_options().strip()}
     report["load_average"] = {"before": load_before, "after": os.getloadavg()[0]}
     report["summary"] = []
     for cell in [tuple(r[f] for f in CELL) for r in ours]:
-        mine, theirs = figures(best, cell), figures("faiss", cell)
+        mine, theirs, codes = figures(best, cell), figures("faiss", cell), figures("codes", cell)
         ratios = sorted(b / a for a, b in zip(mine, theirs))
         overhead = statistics.median(figures("faiss", cell, "call_overhead_us"))
         report["summary"].append({
             **dict(zip(CELL, cell)), "ours": best, "ours_us": statistics.median(mine),
+            "by_codes_us": statistics.median(codes),
+            "faiss_over_codes": round(statistics.median(b / a for a, b in zip(codes, theirs)), 2),
             "faiss_us": statistics.median(theirs), "faiss_call_overhead_us": overhead,
             "faiss_over_ours": round(statistics.median(ratios), 2),
             "faiss_over_ours_range": [round(ratios[0], 2), round(ratios[-1], 2)]})
+    cells = [tuple(r[f] for f in CLIENTS) for r in rounds[0]["results"] if r["kernel"] == "clients"]
+    report["clients"] = [{**dict(zip(CLIENTS, c)), "searches_per_s": statistics.median(rates(c))} for c in cells]
     report["rounds"] = rounds
     text = json.dumps(report, indent=1)
     # One result a line: the innermost objects and lists hold no others.

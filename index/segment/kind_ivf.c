@@ -12,9 +12,8 @@
 
 #define SEED UINT64_C(0x7261676469766600)
 #define NPROBE_MIN 8u // unless it is asked for: see RESERVE of kind_graph.c
-#define LISTS_STRETCH                                                                                                  \
-  2u // centroids are kept while they are no fewer, and no more, than so many times what would be chosen
-
+// Centroids are kept while they are no fewer, and no more, than so many times what would be chosen.
+#define LISTS_STRETCH 2u
 #define INHERIT_FROM 3 / 2 // times the rows of the largest segment: no more rows than that, and its calibration holds
 
 typedef struct ivf_state {

@@ -363,7 +363,7 @@ static rag_status calibrate(builder *b, uint32_t sample, rag_error *err) {
   if (!inside) return rag_fail_no_memory(err, words * sizeof *inside);
   for (uint32_t i = 0; i < begin; i++) inside[b->order[i] / 64] |= 1ull << b->order[i] % 64;
   rag_status status = rag_graph__calibrate(&b->graph, b->codes, inside, b->order + begin, sample, b->options->fetch,
-                                           &b->graph.meta, err);
+                                           b->pool, b->threads, &b->graph.meta, err);
   rag_free(inside);
   return status;
 }

@@ -123,7 +123,8 @@ typedef struct rag_graph_options {
   uint32_t threads;         // 0: 1
   uint64_t seed;
   uint32_t sample;              // rows asked for the calibration, at most a tenth of all; 0: no calibration
-  const rag_graph_fetch *fetch; // for the calibration's truth, one thread at a time; NULL: decoded codes stand in
+  const rag_graph_fetch *fetch; // for the calibration, from any of the threads at once, rows readable until the build
+                                // returns; NULL: decoded codes stand in
   // Called by the building thread now and then; false stops the build with RAG_CANCELLED. NULL is fine.
   bool (*progress)(void *context, uint64_t done, uint64_t total);
   void *progress_context;
@@ -304,9 +305,11 @@ RAG_NODISCARD rag_status rag_graph__find_duplicates(const rag_graph_codes *codes
 RAG_NODISCARD rag_status rag_graph__mend(const rag_graph_codes *codes, const uint32_t *first_of, uint32_t *links,
                                          rag_graph_meta *meta, rag_error *err);
 
-// calibrate.c: fills the rungs of meta. `graph` holds the rows marked in `inside`, none of them in `sample`.
+// calibrate.c: fills the rungs of meta. `graph` holds the rows marked in `inside`, none of them in `sample`. pool: of
+// threads - 1 threads; NULL: one.
 RAG_NODISCARD rag_status rag_graph__calibrate(const rag_graph *graph, const rag_graph_codes *codes,
                                               const uint64_t *inside, const uint32_t *sample, uint32_t count,
-                                              const rag_graph_fetch *fetch, rag_graph_meta *meta, rag_error *err);
+                                              const rag_graph_fetch *fetch, rag_pool *pool, uint32_t threads,
+                                              rag_graph_meta *meta, rag_error *err);
 
 #endif

@@ -9,8 +9,9 @@
 // call, and in a form that compilers turn into vector code.
 #define ROUNDER 6755399441055744.0
 
-static float to_float(double value) { // keeps what overflows finite
-  return value > FLT_MAX ? FLT_MAX : value < -FLT_MAX ? -FLT_MAX : (float)value;
+static float to_float(double value) { // keeps what overflows finite; two instructions, and no branch
+  value = value < (double)FLT_MAX ? value : (double)FLT_MAX;
+  return (float)(value > -(double)FLT_MAX ? value : -(double)FLT_MAX);
 }
 
 static int32_t round_level(double value) {
@@ -75,9 +76,14 @@ void rag_codes_int8_query_of_row(const uint8_t *row, const rag_codes_int8_factor
 void rag_codes_int8_scores(const rag_codes_int8_query *query, rag_metric metric, const rag_codes_int8_factors *factors,
                            const uint32_t *ids, const int32_t *dots, uint32_t count, float *out) {
   double scale = (double)query->factors.scale, norm = (double)query->factors.norm_squared;
+  if (metric != RAG_METRIC_L2) {
+    for (uint32_t i = 0; i < count; i++)
+      out[i] = to_float((double)dots[i] * (scale * (double)factors[ids ? ids[i] : i].scale));
+    return;
+  }
   for (uint32_t i = 0; i < count; i++) {
     const rag_codes_int8_factors *row = &factors[ids ? ids[i] : i];
     double inner = (double)dots[i] * (scale * (double)row->scale);
-    out[i] = to_float(metric == RAG_METRIC_L2 ? 2 * inner - (norm + (double)row->norm_squared) : inner);
+    out[i] = to_float(2 * inner - (norm + (double)row->norm_squared));
   }
 }

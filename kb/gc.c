@@ -11,11 +11,13 @@
 // Cursor: version u8, phase u8, then varints: limit_revision, seven counts, done; then total and the document prefix.
 // Params: kb, keep_commits, keep_days, u32le each. Result: JSON with what was dropped and removed.
 #include <inttypes.h>
+#include <time.h>
 
 #include "kb/rewrite_internal.h"
 #include "kb/segments_internal.h"
 
 #define CURSOR_VERSION 1u
+#define TURN_NS 5000000 // between two looks at whether the gc before has ended
 
 static void encode_cursor(const rag_kb__gc_run_state *run, rag_buf *out) {
   rag_buf_append_u8(out, CURSOR_VERSION);
@@ -119,10 +121,13 @@ rag_status rag_kb__gc_run(void *ctx, rag_job *job, rag_error *err) {
   run.kb = rag_kbs__find(kbs, id);
   if (run.kb == NULL) return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", rag_job_subject(job));
   rag_status status = RAG_OK;
-  if (atomic_exchange(&run.kb->collecting, true)) {
-    rag_ref_drop(run.kb);
-    return rag_fail(err, RAG_FAILED_PRECONDITION, "another gc of knowledge base '%s' is running; wait for it",
-                    rag_job_subject(job));
+  // One at a time: the second one of a kb, submitted again after a restart, say, waits for the first.
+  while (atomic_exchange(&run.kb->collecting, true)) {
+    if (rag_job_should_stop(job)) {
+      rag_ref_drop(run.kb);
+      return rag_fail(err, RAG_ABORTED, "the job was asked to stop");
+    }
+    nanosleep(&(struct timespec){.tv_nsec = TURN_NS}, NULL);
   }
   if (rag_job_cursor(job).size > 0) {
     status = decode_cursor(rag_job_cursor(job), &run, err);

@@ -717,12 +717,33 @@ static void writers_and_gc_cross(void **state) {
   rag_ref_drop(kb);
 }
 
+// Two of one kb, as when one is asked for again that a restart takes up: neither fails for it.
+static void one_waits_for_the_other(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  kb_test_close(f);
+  f->job_threads = 2;
+  kb_test_open(f);
+  rag_kb *kb = kb_test_new(f);
+  for (uint32_t i = 0; i < 20; i++) kb_test_put(kb, "a", i % 2 ? "one state" : "another state");
+  atomic_store(&kb->collecting, true); // as if one were at it
+  uint64_t jobs[2] = {submit(kb, 2, 0), submit(kb, 1, 0)};
+  rag_job_info info = {0};
+  assert_int_equal(rag_jobs_wait(f->jobs, jobs[0], 50, &info, &err), RAG_DEADLINE_EXCEEDED);
+  atomic_store(&kb->collecting, false);
+  (void)kb_test_job(f, jobs[0]);
+  (void)kb_test_job(f, jobs[1]);
+  assert_string_equal(kb_test_text(kb, "main", "a"), "one state");
+  rag_ref_drop(kb);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       KB_TEST(histories_keep_their_versions), KB_TEST(merges_survive),
       KB_TEST(dropped_refs_say_so),           KB_TEST(revived_rows_stay),
       KB_TEST(memory_goes_with_the_rows),     KB_TEST(writers_and_gc_cross),
       KB_TEST(a_dropped_version_is_noticed),  KB_TEST(a_merge_finds_the_base_behind_a_dropped_one),
+      KB_TEST(one_waits_for_the_other),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,6 @@
 //
 // Memory counted against the bound: blocks whole, shards, and 8 KiB of bitmap for each shard. The views' arrays of
 // shards (8 bytes for each 65,536 ordinals) are not.
-#include "index/codes/codes_internal.h"
 #include "index/index_internal.h"
 
 #define BLOCK_BYTES_TARGET (512u * 1024u)

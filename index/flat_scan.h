@@ -2,7 +2,6 @@
 #ifndef RAGD_INDEX_FLAT_SCAN_H
 #define RAGD_INDEX_FLAT_SCAN_H
 
-#include "index/codes/codes_internal.h"
 #include "index/index_internal.h"
 
 #define FLAT_SCAN_BATCH 256u // rows of one kernel call: their scores stay in the first-level cache

@@ -73,8 +73,23 @@ rag_index__choice rag_index__chosen(rag_index_shared *shared) {
   return choice;
 }
 
-static rag_status check_options(const rag_index_options *options, rag_index__choice *out, bool *out_flat,
-                                rag_error *err) {
+static const char *engine_of(const rag_index_options *options) {
+  return options->engine ? options->engine : "auto";
+}
+static bool is_flat(const rag_index_options *options) {
+  return strcmp(engine_of(options), "flat") == 0;
+}
+
+// Of checked options. An index that is flat seals nothing, so any engine will do.
+static rag_index__choice choice_of(const rag_index_options *options) {
+  rag_index__choice choice = {0};
+  for (uint32_t i = 0; i < RAG_COUNT_OF(sealed); i++)
+    if (strcmp(engine_of(options), sealed[i]) == 0) choice.engine = i;
+  snprintf(choice.factory, sizeof choice.factory, "%s", options->factory ? options->factory : "");
+  return choice;
+}
+
+static rag_status check_options(const rag_index_options *options, rag_error *err) {
   if (options->dimension == 0 || options->dimension > RAG_DIMENSION_MAX) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "dimension", "the dimension is %u: it must be 1 to %u",
                           options->dimension, RAG_DIMENSION_MAX);
@@ -82,35 +97,27 @@ static rag_status check_options(const rag_index_options *options, rag_index__cho
   if ((unsigned)options->metric > (unsigned)RAG_METRIC_L2) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric", "there is no metric number %d", (int)options->metric);
   }
-  const char *name = options->engine ? options->engine : "auto", *factory = options->factory ? options->factory : "";
-  uint32_t choice = 0;
-  if (!rag_index_engine_known(name)) {
+  if (!rag_index_engine_known(engine_of(options))) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine",
-                          "there is no engine \"%s\": use \"auto\", \"flat\", \"graph\", \"ivf\" or \"faiss\"", name);
+                          "there is no engine \"%s\": use \"auto\", \"flat\", \"graph\", \"ivf\" or \"faiss\"",
+                          engine_of(options));
   }
-  *out_flat = strcmp(name, "flat") == 0;
-  while (choice < RAG_COUNT_OF(sealed) && strcmp(name, sealed[choice]) != 0) choice++;
-  if (choice == RAG_INDEX__FAISS) RAG_TRY(rag_faiss_check(factory, options->dimension, options->metric, err));
-  *out = (rag_index__choice){0};
-  if (!*out_flat) out->engine = choice;
-  snprintf(out->factory, sizeof out->factory, "%s", factory);
-  return RAG_OK;
+  if (choice_of(options).engine != RAG_INDEX__FAISS) return RAG_OK;
+  return rag_faiss_check(options->factory ? options->factory : "", options->dimension, options->metric, err);
 }
 
-static void use_settings(rag_index_shared *shared, const rag_index_options *options, const rag_index__choice *choice) {
+static void use_settings(rag_index_shared *shared, const rag_index_options *options) {
   double target = options->target_recall > 0 ? options->target_recall : RAG_INDEX_TARGET_RECALL;
   atomic_store_explicit(&shared->bytes_max, options->memory_bytes_max, memory_order_relaxed);
   atomic_store_explicit(&shared->target_recall, target, memory_order_relaxed);
   pthread_mutex_lock(&shared->choice_lock);
-  shared->choice = *choice;
+  shared->choice = choice_of(options);
   pthread_mutex_unlock(&shared->choice_lock);
 }
 
 rag_status rag_index_check_change(const rag_index *index, const rag_index_options *options, rag_error *err) {
-  rag_index__choice choice;
-  bool flat;
-  RAG_TRY(check_options(options, &choice, &flat, err));
-  if (flat == (index->engine == &rag_index__flat)) return RAG_OK;
+  RAG_TRY(check_options(options, err));
+  if (is_flat(options) == (index->engine == &rag_index__flat)) return RAG_OK;
   return rag_fail_field(
       err, RAG_INVALID_ARGUMENT, "index.engine",
       "engine \"flat\" keeps all vectors in memory, the others seal them into files, and neither becomes the other: "
@@ -118,20 +125,16 @@ rag_status rag_index_check_change(const rag_index *index, const rag_index_option
 }
 
 void rag_index_change(rag_index *index, const rag_index_options *options) {
-  rag_index__choice choice;
-  bool flat;
-  if (check_options(options, &choice, &flat, NULL) == RAG_OK) use_settings(index->shared, options, &choice);
+  use_settings(index->shared, options);
 }
 
 rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err) {
   rag_status status = RAG_OK;
   rag_index *index = NULL;
   rag_index_view *empty = NULL;
-  rag_index__choice choice;
-  bool flat;
 
-  RAG_TRY(check_options(options, &choice, &flat, err));
-  const rag_index_engine *engine = flat ? &rag_index__flat : &rag_index__segmented;
+  RAG_TRY(check_options(options, err));
+  const rag_index_engine *engine = is_flat(options) ? &rag_index__flat : &rag_index__segmented;
   index = rag_calloc(1, sizeof *index);
   if (!index) return rag_fail_no_memory(err, sizeof *index);
   index->engine = engine;
@@ -147,7 +150,7 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   index->shared->seal_rows = options->seal_rows > 0 ? options->seal_rows : RAG_INDEX_SEAL_ROWS;
   index->shared->graph_rows = options->graph_rows > 0 ? options->graph_rows : RAG_INDEX_GRAPH_ROWS;
   pthread_mutex_init(&index->shared->choice_lock, NULL);
-  use_settings(index->shared, options, &choice);
+  use_settings(index->shared, options);
   pthread_mutex_init(&index->shared->scratch_lock, NULL);
   pthread_mutex_init(&index->shared->gate.lock, NULL);
   index->shared->gate.limit = rag_os_cpu_count();

@@ -6,6 +6,7 @@
 #ifndef RAGD_INDEX_INTERNAL_H
 #define RAGD_INDEX_INTERNAL_H
 
+#include "index/codes/codes_internal.h"
 #include "index/index.h"
 
 #include <float.h>
@@ -149,11 +150,11 @@ typedef struct flat_codes {
   float *norm;  // |x|
 } flat_codes;
 static inline size_t flat_row_bytes(uint32_t dimension) { // of a row and its codes
-  return dimension * sizeof(float) + (dimension + 63) / 64 * 64 + 3 * sizeof(float);
+  return dimension * sizeof(float) + rag_codes_int8_bytes(dimension) + 3 * sizeof(float);
 }
 static inline flat_codes flat_codes_of(const flat_block *block, uint32_t dimension, uint32_t block_shift) {
   size_t rows = (size_t)1 << block_shift;
-  flat_codes c = {.stride = (dimension + 63) / 64 * 64};
+  flat_codes c = {.stride = rag_codes_int8_bytes(dimension)};
   c.base = (uint8_t *)(uintptr_t)(block->rows + rows * dimension);
   c.scale = (float *)(void *)(c.base + rows * c.stride);
   c.error = c.scale + rows;

@@ -422,19 +422,6 @@ out:
 
 // ---------------------------------------------------------------------------------------------- the command
 
-static bool read_share(ctl_session *ctl, const char *option, double *out) {
-  const char *text = ctl_option_text(ctl, option);
-  char *end = NULL;
-  if (!text) return true;
-  double value = strtod(text, &end);
-  if (end == text || *end || !(value > 0 && value <= 1)) {
-    (void)ctl_usage_error(ctl, "--%s: '%s' is no number over 0 and at most 1, as in 0.98", option, text);
-    return false;
-  }
-  *out = value;
-  return true;
-}
-
 static bool read_number(ctl_session *ctl, const char *option, uint64_t max, uint64_t *out) {
   if (!ctl_option_number(ctl, option, max, out)) return false;
   if (*out > 0) return true;
@@ -518,7 +505,7 @@ int ctl_run_bench(ctl_session *ctl) {
   double target = RAG_INDEX_TARGET_RECALL;
   const char *svg = ctl_option_text(ctl, "svg");
   if (!read_number(ctl, "k", RAG_INDEX_K_MAX, &k) || !read_number(ctl, "count", BENCH_QUERIES_MAX, &count) ||
-      !read_number(ctl, "rounds", BENCH_ROUNDS_MAX, &rounds) || !read_share(ctl, "target-recall", &target))
+      !read_number(ctl, "rounds", BENCH_ROUNDS_MAX, &rounds) || !ctl_option_share(ctl, "target-recall", &target))
     return CTL_EXIT_USAGE;
   bench b = {.kb = ctl->args[0],
              .k = (uint32_t)k,

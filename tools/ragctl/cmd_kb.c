@@ -28,21 +28,13 @@ bool ctl_confirm(const ctl_session *ctl, const char *fmt, ...) {
 // Settings of the index. A call replaces all of them, so what is not given is as it is now (NULL: a new knowledge base).
 static bool add_index(ctl_session *ctl, rag_buf *body, const rag_json *now) {
   static const char *const options[] = {"engine", "factory", "target-recall", "memory-max", "datatype"};
-  const char *target_text = ctl_option_text(ctl, "target-recall");
   uint64_t memory = now ? ctl_uint(*now, "memory_bytes_max") : 0;
   double target = now ? ctl_double(*now, "target_recall") : 0;
   bool any = false;
   for (size_t i = 0; i < RAG_COUNT_OF(options); i++) any |= ctl_option_given(ctl, options[i]);
   if (!any) return true;
   if (!ctl_option_number(ctl, "memory-max", UINT64_MAX / 2, &memory)) return false;
-  if (target_text) {
-    char *end = NULL;
-    target = strtod(target_text, &end);
-    if (end == target_text || *end || !(target > 0 && target <= 1)) {
-      (void)ctl_usage_error(ctl, "--target-recall: '%s' is no number over 0 and at most 1, as in 0.98", target_text);
-      return false;
-    }
-  }
+  if (!ctl_option_share(ctl, "target-recall", &target)) return false;
   rag_buf index = {0};
   ctl_body_begin(&index);
   ctl_body_option(&index, ctl, "engine", "engine");

@@ -99,6 +99,7 @@ bool ctl_option_given(const ctl_session *ctl, const char *name);
 const char *ctl_option_nth(const ctl_session *ctl, const char *name, unsigned i);
 // False: printed what is wrong. *out keeps its value when the option was not given.
 bool ctl_option_number(const ctl_session *ctl, const char *name, uint64_t max, uint64_t *out);
+bool ctl_option_share(const ctl_session *ctl, const char *name, double *out);       // over 0, at most 1
 int ctl_usage_error(const ctl_session *ctl, const char *fmt, ...) RAG_PRINTF(2, 3); // prints; returns CTL_EXIT_USAGE
 // The client, made at the first use, so that wrong usage is found before anything is opened. NULL: see ctl->err.
 ctl_client *ctl_connect(ctl_session *ctl);

@@ -47,6 +47,19 @@ bool ctl_option_number(const ctl_session *ctl, const char *name, uint64_t max, u
   return true;
 }
 
+bool ctl_option_share(const ctl_session *ctl, const char *option, double *out) {
+  const char *text = ctl_option_text(ctl, option);
+  char *end = NULL;
+  if (!text) return true;
+  double value = strtod(text, &end);
+  if (end == text || *end || !(value > 0 && value <= 1)) {
+    (void)ctl_usage_error(ctl, "--%s: '%s' is no number over 0 and at most 1, as in 0.98", option, text);
+    return false;
+  }
+  *out = value;
+  return true;
+}
+
 int ctl_usage_error(const ctl_session *ctl, const char *fmt, ...) {
   va_list args;
   va_start(args, fmt);

@@ -172,14 +172,15 @@ static void scan(const subject *s, uint32_t first, uint32_t rows, float *out) {
 
 static void gather(const subject *s, const uint32_t *ids, uint32_t count, float *out) {
   const float *rows[GATHER_ROWS];
+  const uint16_t *halves[GATHER_ROWS];
   switch (s->code) {
   case CODE_FP32:
     for (uint32_t i = 0; i < count; i++) rows[i] = (const float *)(const void *)(s->base + ids[i] * s->stride);
     s->floats->dot_gather(s->query, rows, count, s->dimension, out);
     break;
   case CODE_BF16:
-    s->kernels->bf16_dot_gather(s->query, (const uint16_t *)(const void *)s->base, s->stride / 2, ids, count,
-                                s->dimension, out);
+    for (uint32_t i = 0; i < count; i++) halves[i] = (const uint16_t *)(const void *)(s->base + ids[i] * s->stride);
+    s->kernels->bf16_dot_gather(s->query, halves, count, s->dimension, out);
     break;
   case CODE_INT8:
     s->kernels->int8_gather(&s->int8, s->base, s->stride, ids, count, (int32_t *)(void *)out);

@@ -222,16 +222,14 @@ INLINE void bf16_rows(bool l2, const float *query, const uint16_t *base, size_t 
   bf16_rest(l2, query, row, rows - i, dimension, out + i);
 }
 
-INLINE void bf16_gather(bool l2, const float *query, const uint16_t *base, size_t stride, const uint32_t *ids,
-                        uint32_t count, uint32_t dimension, float *out) {
-  const uint16_t *row[2 * GROUP];
-  for (uint32_t i = 0; i < count; i += GROUP) {
-    uint32_t left = count - i;
-    for (unsigned r = 0; r < 2 * GROUP; r++) row[r] = base + ids[RAG_MIN(i + r, count - 1)] * stride;
-    if (left > GROUP) bf16_group(l2, query, row, row + GROUP, dimension, out + i);
-    else if (left == GROUP) bf16_group(l2, query, row, NULL, dimension, out + i);
-    else bf16_rest(l2, query, row, left, dimension, out + i);
-  }
+INLINE void bf16_gather(bool l2, const float *query, const uint16_t *const *rows, uint32_t count, uint32_t dimension,
+                        float *out) {
+  const uint16_t *row[GROUP];
+  uint32_t i = 0;
+  for (; count - i >= 2 * GROUP; i += GROUP) bf16_group(l2, query, rows + i, rows + i + GROUP, dimension, out + i);
+  for (; count - i >= GROUP; i += GROUP) bf16_group(l2, query, rows + i, NULL, dimension, out + i);
+  for (unsigned r = 0; r < GROUP && i < count; r++) row[r] = rows[RAG_MIN(i + r, count - 1)];
+  bf16_rest(l2, query, row, count - i, dimension, out + i);
 }
 
 #define DEFINE_BF16(metric, is_l2)                                                                                     \
@@ -242,9 +240,9 @@ INLINE void bf16_gather(bool l2, const float *query, const uint16_t *base, size_
                                           uint32_t dimension, float *out) {                                            \
     bf16_rows(is_l2, query, base, stride, rows, dimension, out);                                                       \
   }                                                                                                                    \
-  TARGET static void bf16_##metric##_gather(const float *query, const uint16_t *base, size_t stride,                   \
-                                            const uint32_t *ids, uint32_t count, uint32_t dimension, float *out) {     \
-    bf16_gather(is_l2, query, base, stride, ids, count, dimension, out);                                               \
+  TARGET static void bf16_##metric##_gather(const float *query, const uint16_t *const *rows, uint32_t count,           \
+                                            uint32_t dimension, float *out) {                                          \
+    bf16_gather(is_l2, query, rows, count, dimension, out);                                                            \
   }
 DEFINE_BF16(dot, false)
 DEFINE_BF16(l2_squared, true)

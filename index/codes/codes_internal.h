@@ -177,10 +177,10 @@ typedef struct rag_codes_kernels {
                         float *out);
   void (*bf16_l2_squared_rows)(const float *query, const uint16_t *base, size_t stride, uint32_t rows,
                                uint32_t dimension, float *out);
-  void (*bf16_dot_gather)(const float *query, const uint16_t *base, size_t stride, const uint32_t *ids, uint32_t count,
-                          uint32_t dimension, float *out);
-  void (*bf16_l2_squared_gather)(const float *query, const uint16_t *base, size_t stride, const uint32_t *ids,
-                                 uint32_t count, uint32_t dimension, float *out);
+  void (*bf16_dot_gather)(const float *query, const uint16_t *const *rows, uint32_t count, uint32_t dimension,
+                          float *out); // rows anywhere
+  void (*bf16_l2_squared_gather)(const float *query, const uint16_t *const *rows, uint32_t count, uint32_t dimension,
+                                 float *out);
 
   // Scores and how far off they may be: the true score is in [score - error, score + error] with the query's certainty.
   // error may be NULL. What the arithmetic cannot hold gets the score FLT_MAX and the error INFINITY: never pruned.

@@ -100,10 +100,9 @@ INLINE void hadamard_body(float *values, uint32_t size) {
                                                    uint32_t rows, uint32_t dimension, float *out) {                    \
     for (uint32_t i = 0; i < rows; i++) out[i] = bf16_body(is_l2, query, base + i * stride, dimension);                \
   }                                                                                                                    \
-  target static void bf16_##metric##_gather_##suffix(const float *query, const uint16_t *base, size_t stride,          \
-                                                     const uint32_t *ids, uint32_t count, uint32_t dimension,          \
-                                                     float *out) {                                                     \
-    for (uint32_t i = 0; i < count; i++) out[i] = bf16_body(is_l2, query, base + ids[i] * stride, dimension);          \
+  target static void bf16_##metric##_gather_##suffix(const float *query, const uint16_t *const *rows, uint32_t count,  \
+                                                     uint32_t dimension, float *out) {                                 \
+    for (uint32_t i = 0; i < count; i++) out[i] = bf16_body(is_l2, query, rows[i], dimension);                         \
   }
 
 #define DEFINE_KERNELS(suffix, target)                                                                                 \

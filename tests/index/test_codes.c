@@ -265,6 +265,7 @@ static void check_bf16(const rag_codes_kernels *kernels, uint32_t dimension, int
   float *query = alloc_at(dimension * sizeof(float), 4 * offset, &query_block);
   float *vector = rag_alloc(dimension * sizeof(float));
   assert_non_null(vector);
+  const uint16_t *rows[ROWS_MAX];
   float dot[ROWS_MAX], l2[ROWS_MAX], out[ROWS_MAX + 1];
   for (uint32_t i = 0; i < dimension; i++) query[i] = make_float(kind, random);
   for (uint32_t r = 0; r < ROWS_MAX; r++) {
@@ -284,9 +285,10 @@ static void check_bf16(const rag_codes_kernels *kernels, uint32_t dimension, int
     for (uint32_t r = 0; r < count; r++) assert_same(out[r], dot[r], kernels->name, "dot_rows", dimension);
     kernels->bf16_l2_squared_rows(query, base, stride, count, dimension, out);
     for (uint32_t r = 0; r < count; r++) assert_same(out[r], l2[r], kernels->name, "l2_rows", dimension);
-    kernels->bf16_dot_gather(query, base, stride, ids, count, dimension, out);
+    for (uint32_t r = 0; r < count; r++) rows[r] = base + ids[r] * stride;
+    kernels->bf16_dot_gather(query, rows, count, dimension, out);
     for (uint32_t r = 0; r < count; r++) assert_same(out[r], dot[ids[r]], kernels->name, "dot_gather", dimension);
-    kernels->bf16_l2_squared_gather(query, base, stride, ids, count, dimension, out);
+    kernels->bf16_l2_squared_gather(query, rows, count, dimension, out);
     for (uint32_t r = 0; r < count; r++) assert_same(out[r], l2[ids[r]], kernels->name, "l2_gather", dimension);
     assert_true(out[count] == 12345.0f);
   }
@@ -455,7 +457,9 @@ static void test_no_kernel_reads_past_a_row(void **state) {
       memset(rows_map, 0, size);
       uint16_t *halves = (uint16_t *)(void *)(rows_map + size) - (size_t)count * padded;
       kernels->bf16_dot_rows(query, halves, padded, count, dimension, scores);
-      kernels->bf16_l2_squared_gather(query, halves, padded, ids + 9 - count, count, dimension, scores);
+      const uint16_t *rows[9];
+      for (uint32_t r = 0; r < count; r++) rows[r] = halves + ids[9 - count + r] * padded;
+      kernels->bf16_l2_squared_gather(query, rows, count, dimension, scores);
       assert_true(kernels->bf16_dot(query, halves + (count - 1) * padded, dimension) == 0);
 
       uint32_t row_bytes = rag_codes_bits_bytes(dimension), plane_words = rag_codes_bits_query_words(dimension);

@@ -3,7 +3,8 @@
 // Owns a tree of three levels, every node reference-counted and shared between views:
 //   view  -> shards: one for each 65,536 ordinals (a block of rag_bitmap), NULL where none of them has a row
 //   shard -> blocks of 2^block_shift rows (64 to 1,024, about half a MiB), NULL where none of them has a row
-//   block -> the rows, in full precision and as int8 codes; the row of ordinal o lies at o modulo the block's rows
+//   block -> the rows, in full precision (floats, or bfloat16) and as int8 codes; the row of ordinal o lies at o modulo
+//            the block's rows
 // so a reader goes from an ordinal to its row with three loads, and from a word of a bitmap to its 64 rows without a
 // lookup. Ordinals are dense where it matters (chunks of a kb are numbered one after another); holes that gc leaves
 // cost memory until the whole block is empty.
@@ -29,26 +30,26 @@
 
 // ---------------------------------------------------------------------------------------------- nodes
 
-static uint32_t shift_for(uint32_t dimension) {
+static uint32_t shift_for(const rag_index_shared *shared) {
   uint32_t shift = FLAT_BLOCK_SHIFT_MAX;
-  while (shift > FLAT_BLOCK_SHIFT_MIN && ((size_t)dimension * sizeof(float) << shift) > BLOCK_BYTES_TARGET) shift--;
+  while (shift > FLAT_BLOCK_SHIFT_MIN && rag_index__shared_row_bytes(shared) << shift > BLOCK_BYTES_TARGET) shift--;
   return shift;
 }
 
-static size_t block_bytes(uint32_t dimension) {
-  size_t bytes = sizeof(flat_block) + (flat_row_bytes(dimension) << shift_for(dimension));
+static size_t block_bytes(const rag_index_shared *shared) {
+  size_t bytes = sizeof(flat_block) + (flat_row_bytes(shared) << shift_for(shared));
   return (bytes + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
 static void block_destroy(rag_ref *self) {
   flat_block *block = (flat_block *)self;
-  rag_index__discharge(block->shared, block_bytes(block->shared->dimension));
+  rag_index__discharge(block->shared, block_bytes(block->shared));
   rag_ref_drop(block->shared);
   rag_free(block);
 }
 
 static rag_status block_create(rag_index_shared *shared, flat_block **out, rag_error *err) {
-  size_t bytes = block_bytes(shared->dimension);
+  size_t bytes = block_bytes(shared);
   if (!rag_index__charge(shared, bytes, true)) {
     return rag_fail(
         err, RAG_RESOURCE_EXHAUSTED,
@@ -68,22 +69,17 @@ static rag_status block_create(rag_index_shared *shared, flat_block **out, rag_e
   return RAG_OK;
 }
 
-static uint32_t blocks_per_shard(uint32_t dimension) {
-  return RAG_BITMAP_BLOCK_BITS >> shift_for(dimension);
+static size_t shard_bytes(const rag_index_shared *shared) {
+  return sizeof(flat_shard) + (RAG_BITMAP_BLOCK_BITS >> shift_for(shared)) * sizeof(flat_block *);
 }
-
-static size_t shard_bytes(uint32_t dimension) {
-  return sizeof(flat_shard) + blocks_per_shard(dimension) * sizeof(flat_block *);
-}
-static uint64_t shard_charge(uint32_t dimension) {
-  return shard_bytes(dimension) + RAG_BITMAP_BLOCK_BITS / 8;
+static uint64_t shard_charge(const rag_index_shared *shared) {
+  return shard_bytes(shared) + RAG_BITMAP_BLOCK_BITS / 8;
 }
 
 static void shard_destroy(rag_ref *self) {
   flat_shard *shard = (flat_shard *)self;
-  uint32_t dimension = shard->shared->dimension;
   for (uint32_t i = 0; i < shard->block_end; i++) rag_ref_drop(shard->blocks[i]);
-  rag_index__discharge(shard->shared, shard_charge(dimension));
+  rag_index__discharge(shard->shared, shard_charge(shard->shared));
   rag_ref_drop(shard->shared);
   rag_free(shard);
 }
@@ -91,15 +87,15 @@ static void shard_destroy(rag_ref *self) {
 // A shard with the blocks of `from` (NULL: none).
 static rag_status shard_create(rag_index_shared *shared, const flat_shard *from, bool bounded, flat_shard **out,
                                rag_error *err) {
-  size_t bytes = shard_bytes(shared->dimension);
-  if (!rag_index__charge(shared, shard_charge(shared->dimension), bounded)) {
+  size_t bytes = shard_bytes(shared);
+  if (!rag_index__charge(shared, shard_charge(shared), bounded)) {
     return rag_fail(err, RAG_RESOURCE_EXHAUSTED,
                     "the index uses all of the %llu bytes of memory it may use: raise the limit, or remove rows",
                     (unsigned long long)shared->bytes_max);
   }
   flat_shard *shard = rag_calloc(1, bytes);
   if (!shard) {
-    rag_index__discharge(shared, shard_charge(shared->dimension));
+    rag_index__discharge(shared, shard_charge(shared));
     return rag_fail_no_memory(err, bytes);
   }
   rag_ref_init(&shard->ref, shard_destroy);
@@ -132,7 +128,7 @@ static rag_status view_create(rag_index_shared *shared, const flat_view *from, u
   view->head.engine = &rag_index__flat;
   view->head.shared = rag_ref_take(shared);
   view->head.present = present;
-  view->block_shift = shift_for(shared->dimension);
+  view->block_shift = shift_for(shared);
   view->shard_count = shard_count;
   for (uint32_t i = 0; from && i < RAG_MIN(from->shard_count, shard_count); i++) {
     view->shards[i] = rag_ref_take(from->shards[i]);
@@ -193,9 +189,8 @@ static void encode(const float *row, uint32_t dimension, const flat_codes *to, u
 
 // Fills a fresh block with the rows of `old` that are still present, so that the other slots can be written again.
 static void copy_live_rows(const flat_view *newest, uint32_t ordinal, const flat_block *old, flat_block *fresh) {
-  uint32_t dimension = newest->head.shared->dimension;
-  flat_codes from = flat_codes_of(old, dimension, newest->block_shift);
-  flat_codes to = flat_codes_of(fresh, dimension, newest->block_shift);
+  size_t row_bytes = rag_index__shared_row_bytes(newest->head.shared);
+  flat_codes from = flat_codes_of(old, newest->block_shift), to = flat_codes_of(fresh, newest->block_shift);
   uint32_t first = ordinal - slot_of(newest, ordinal);
   const uint64_t *words = rag_bitmap_block(newest->head.present, first / RAG_BITMAP_BLOCK_BITS, NULL);
   if (!words) return;
@@ -204,7 +199,7 @@ static void copy_live_rows(const flat_view *newest, uint32_t ordinal, const flat
     fresh->written[word] = words[word];
     for (uint64_t left = words[word]; left; left &= left - 1) {
       size_t at = (size_t)word * 64 + (size_t)__builtin_ctzll(left);
-      memcpy(fresh->rows + at * dimension, old->rows + at * dimension, dimension * sizeof(float));
+      memcpy(fresh->rows + at * row_bytes, old->rows + at * row_bytes, row_bytes);
       memcpy(to.base + at * to.stride, from.base + at * from.stride, to.stride);
       to.scale[at] = from.scale[at];
       to.error[at] = from.error[at];
@@ -236,7 +231,9 @@ static rag_status make_room(flat_view *next, const flat_view *newest, const uint
 static rag_status flat_append(const rag_index_view *head, const uint32_t *ordinals, uint32_t count,
                               const float *vectors, rag_index_view **out, rag_error *err) {
   const flat_view *newest = (const flat_view *)head;
+  rag_datatype datatype = head->shared->datatype;
   uint32_t dimension = head->shared->dimension;
+  float room[RAG_DIMENSION_MAX]; // codes are of what is kept
   rag_bitmap *present = NULL;
   flat_view *next = NULL;
   RAG_TRY(rag_index__with_rows(head->present, ordinals, count, &present, err));
@@ -251,10 +248,10 @@ static rag_status flat_append(const rag_index_view *head, const uint32_t *ordina
   for (uint32_t i = 0; i < count; i++) {
     flat_block *block = block_of(next, ordinals[i]);
     uint32_t slot = slot_of(next, ordinals[i]);
-    const float *vector = vectors + (size_t)i * dimension;
-    flat_codes codes = flat_codes_of(block, dimension, next->block_shift);
-    memcpy(block->rows + (size_t)slot * dimension, vector, dimension * sizeof(float));
-    encode(vector, dimension, &codes, slot);
+    uint8_t *row = block->rows + slot * rag_index__row_bytes(datatype, dimension);
+    flat_codes codes = flat_codes_of(block, next->block_shift);
+    rag_index__row_write(datatype, vectors + (size_t)i * dimension, dimension, row);
+    encode(rag_index__row_read(datatype, row, dimension, room), dimension, &codes, slot);
     block->written[slot / 64] |= 1ull << slot % 64;
   }
   *out = &next->head;
@@ -304,9 +301,9 @@ out:
   return status;
 }
 
-static const float *flat_vector(const rag_index_view *head, uint32_t ordinal) {
+static const void *flat_row(const rag_index_view *head, uint32_t ordinal) {
   const flat_view *view = (const flat_view *)head;
-  return block_of(view, ordinal)->rows + (size_t)slot_of(view, ordinal) * head->shared->dimension;
+  return block_of(view, ordinal)->rows + slot_of(view, ordinal) * rag_index__shared_row_bytes(head->shared);
 }
 
 const rag_index_engine rag_index__flat = {
@@ -314,6 +311,6 @@ const rag_index_engine rag_index__flat = {
     .create = flat_create,
     .append = flat_append,
     .remove = flat_remove,
-    .vector = flat_vector,
+    .row = flat_row,
     .search = rag_index__flat_search,
 };

@@ -9,10 +9,11 @@
 
 typedef struct flat_scan {
   const rag_index_query *query; // borrowed
-  const rag_kernels *kernels;
   const rag_codes_kernels *codes_kernels;
   rag_metric metric;
   uint32_t dimension;
+  rag_datatype datatype;
+  size_t row_bytes;
   rag_index_topk *top;
   rag_error *err;
   rag_status status; // RAG_DEADLINE_EXCEEDED: the hits are not all
@@ -26,7 +27,7 @@ typedef struct flat_scan {
   float rounding;
   uint32_t pending; // rows collected and not scored
   uint32_t ordinals[FLAT_SCAN_BATCH];
-  const float *rows[FLAT_SCAN_BATCH];
+  const void *rows[FLAT_SCAN_BATCH];
   float scores[FLAT_SCAN_BATCH];
   _Alignas(64) int8_t codes[RAG_CODES_DIMENSION_PADDED_MAX]; // of the query
 } flat_scan;

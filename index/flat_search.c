@@ -30,16 +30,12 @@
 #define DEADLINE_ROWS 2048u // rows between two looks at the clock
 
 // Consecutive ordinals from `first` on, whose rows start at `base`.
-static void score_run(flat_scan *s, uint32_t first, const float *base, uint32_t count) {
+static void score_run(flat_scan *s, uint32_t first, const uint8_t *base, uint32_t count) {
   s->scored += count;
   for (uint32_t done = 0, batch; done < count; done += batch) {
     batch = RAG_MIN(count - done, FLAT_SCAN_BATCH);
-    const float *rows = base + (size_t)done * s->dimension;
-    if (s->metric == RAG_METRIC_L2) {
-      s->kernels->l2_squared_rows(s->query->vector, rows, s->dimension, batch, s->dimension, s->scores);
-    } else {
-      s->kernels->dot_rows(s->query->vector, rows, s->dimension, batch, s->dimension, s->scores);
-    }
+    rag_index__rows_run(s->datatype, s->metric, s->query->vector, base + done * s->row_bytes, batch, s->dimension,
+                        s->scores);
     for (uint32_t i = 0; i < batch; i++) {
       rag_index__topk_offer(s->top, first + done + i, rag_index__score(s->metric, s->scores[i]));
     }
@@ -47,18 +43,14 @@ static void score_run(flat_scan *s, uint32_t first, const float *base, uint32_t 
 }
 
 static void score_pending(flat_scan *s) {
-  if (s->metric == RAG_METRIC_L2) {
-    s->kernels->l2_squared_gather(s->query->vector, s->rows, s->pending, s->dimension, s->scores);
-  } else {
-    s->kernels->dot_gather(s->query->vector, s->rows, s->pending, s->dimension, s->scores);
-  }
+  rag_index__rows_gather(s->datatype, s->metric, s->query->vector, s->rows, s->pending, s->dimension, s->scores);
   for (uint32_t i = 0; i < s->pending; i++) {
     rag_index__topk_offer(s->top, s->ordinals[i], rag_index__score(s->metric, s->scores[i]));
   }
   s->pending = 0;
 }
 
-static void add_pending(flat_scan *s, uint32_t ordinal, const float *row) {
+static void add_pending(flat_scan *s, uint32_t ordinal, const uint8_t *row) {
   __builtin_prefetch(row);
   s->ordinals[s->pending] = ordinal;
   s->rows[s->pending++] = row;
@@ -109,14 +101,14 @@ static void make_bounds(const flat_scan *s, const flat_codes *c, uint32_t slot, 
 }
 
 // Of rows whose products are in dots: those that pass and may be among the best, exactly. passing: a bit for each row.
-static void take_bounded(flat_scan *s, const flat_codes *c, const float *base, uint32_t slot, uint32_t first,
+static void take_bounded(flat_scan *s, const flat_codes *c, const uint8_t *base, uint32_t slot, uint32_t first,
                          uint32_t count, const int32_t *dots, const uint64_t *passing) {
   float bounds[FLAT_SCAN_BATCH], least = least_bound(s);
   make_bounds(s, c, slot, count, dots, bounds);
   for (uint32_t i = 0; i < count; i++) {
     if (bounds[i] < least) continue; // and not if it is no number
     if (!(passing[i / 64] >> i % 64 & 1)) continue;
-    add_pending(s, first + i, base + (size_t)i * s->dimension);
+    add_pending(s, first + i, base + i * s->row_bytes);
     s->rescored++;
   }
   score_pending(s); // the next batch has a better floor
@@ -125,16 +117,16 @@ static void take_bounded(flat_scan *s, const flat_codes *c, const float *base, u
 // ---------------------------------------------------------------------------------------------- words
 
 // Some rows of one word, by their full precision; `base` is the row of its bit 0, `first` its ordinal.
-static void scan_word(flat_scan *s, uint64_t word, uint32_t first, const float *base) {
+static void scan_word(flat_scan *s, uint64_t word, uint32_t first, const uint8_t *base) {
   while (word) {
     uint32_t start = (uint32_t)__builtin_ctzll(word);
     uint64_t rest = ~(word >> start);
     uint32_t run = rest ? (uint32_t)__builtin_ctzll(rest) : 64;
-    const float *row = base + (size_t)start * s->dimension;
+    const uint8_t *row = base + start * s->row_bytes;
     if (run >= RUN_MIN) {
       score_run(s, first + start, row, run);
     } else {
-      for (uint32_t i = 0; i < run; i++) add_pending(s, first + start + i, row + (size_t)i * s->dimension);
+      for (uint32_t i = 0; i < run; i++) add_pending(s, first + start + i, row + i * s->row_bytes);
       s->scored += run;
     }
     word = run + start == 64 ? 0 : word & ~(((1ull << run) - 1) << start);
@@ -172,8 +164,8 @@ static uint64_t word_of_any(const shared_scan *t, uint32_t w) {
 // Rows low, low + 1, ... of word w of the shard, `rows` of them, all present, by their codes.
 static void scan_codes(shared_scan *t, const flat_block *block, uint32_t w, uint32_t shard_first, uint32_t low,
                        uint32_t rows) {
-  uint32_t dimension = t->scans[0]->dimension, in_block = (w & ((1u << t->view->block_shift >> 6) - 1)) * 64 + low;
-  flat_codes codes = flat_codes_of(block, dimension, t->view->block_shift);
+  uint32_t in_block = (w & ((1u << t->view->block_shift >> 6) - 1)) * 64 + low;
+  flat_codes codes = flat_codes_of(block, t->view->block_shift);
   rag_codes_int8_query queries[FLAT_SCAN_QUERIES];
   uint32_t who[FLAT_SCAN_QUERIES], asking = 0;
   for (uint32_t i = 0; i < t->count; i++) {
@@ -197,7 +189,7 @@ static void scan_codes(shared_scan *t, const flat_block *block, uint32_t w, uint
       }
       if (survivors == 0) continue;
       t->scans[who[i]]->scored += survivors;
-      take_bounded(t->scans[who[i]], &codes, block->rows + (size_t)slot * dimension, slot,
+      take_bounded(t->scans[who[i]], &codes, block->rows + slot * t->scans[0]->row_bytes, slot,
                    shard_first + w * 64 + low + done, batch, t->dots + (size_t)i * batch, passing);
     }
   }
@@ -220,13 +212,13 @@ static void scan_shard(shared_scan *t, uint32_t number) {
   const flat_shard *shard = t->view->shards[number];
   bool by_codes = t->scans[0]->by_codes;
   uint32_t words_per_block = 1u << t->view->block_shift >> 6, shard_first = number * RAG_BITMAP_BLOCK_BITS;
-  uint32_t words = shard ? shard->block_end * words_per_block : 0, dimension = t->scans[0]->dimension;
+  uint32_t words = shard ? shard->block_end * words_per_block : 0;
   for (uint32_t w = 0; w < words && t->asking > 0; w++) {
     uint64_t any = word_of_any(t, w);
     if (!any) continue;
     const flat_block *block = shard->blocks[w / words_per_block];
     uint32_t in_block = w % words_per_block, first = shard_first + w * 64, full = 1;
-    const float *base = block->rows + (size_t)in_block * 64 * dimension;
+    const uint8_t *base = block->rows + in_block * 64 * t->scans[0]->row_bytes;
     if (any == ~0ull)
       while (in_block + full < words_per_block && word_of_any(t, w + full) == ~0ull) full++;
     // Slots without a row are not read: the writer may be filling them.
@@ -254,10 +246,11 @@ static void scan_shard(shared_scan *t, uint32_t number) {
 void rag_index__flat_scan_init(flat_scan *s, const rag_index_view *view, const rag_index_query *query,
                                rag_index_topk *top, rag_error *err) {
   s->query = query; // the arrays stay uninitialised: clearing them would cost a small search a tenth of its time
-  s->kernels = view->shared->kernels;
   s->codes_kernels = rag_codes_kernels_best();
   s->metric = view->shared->metric;
   s->dimension = view->shared->dimension;
+  s->datatype = view->shared->datatype;
+  s->row_bytes = rag_index__shared_row_bytes(view->shared);
   s->top = top;
   s->err = err;
   s->status = RAG_OK;

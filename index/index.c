@@ -97,6 +97,10 @@ static rag_status check_options(const rag_index_options *options, rag_error *err
   if ((unsigned)options->metric > (unsigned)RAG_METRIC_L2) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "metric", "there is no metric number %d", (int)options->metric);
   }
+  if ((unsigned)options->datatype > (unsigned)RAG_DATATYPE_BFLOAT16) {
+    return rag_fail_field(err, RAG_INVALID_ARGUMENT, "datatype", "there is no datatype number %d",
+                          (int)options->datatype);
+  }
   if (!rag_index_engine_known(engine_of(options))) {
     return rag_fail_field(err, RAG_INVALID_ARGUMENT, "engine",
                           "there is no engine \"%s\": use \"auto\", \"flat\", \"graph\", \"ivf\" or \"faiss\"",
@@ -146,7 +150,7 @@ rag_status rag_index_create(const rag_index_options *options, rag_index **out, r
   rag_ref_init(&index->shared->ref, shared_destroy);
   index->shared->dimension = options->dimension;
   index->shared->metric = options->metric;
-  index->shared->kernels = rag_kernels_best();
+  index->shared->datatype = options->datatype;
   index->shared->seal_rows = options->seal_rows > 0 ? options->seal_rows : RAG_INDEX_SEAL_ROWS;
   index->shared->graph_rows = options->graph_rows > 0 ? options->graph_rows : RAG_INDEX_GRAPH_ROWS;
   pthread_mutex_init(&index->shared->choice_lock, NULL);
@@ -232,8 +236,10 @@ const rag_bitmap *rag_index_view_present(const rag_index_view *view) {
   return view->present;
 }
 
-const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal) {
-  return rag_bitmap_has(view->present, ordinal) ? view->engine->vector(view, ordinal) : NULL;
+const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal, float *room) {
+  if (!rag_bitmap_has(view->present, ordinal)) return NULL;
+  const void *row = view->engine->row(view, ordinal);
+  return row ? rag_index__row_read(view->shared->datatype, row, view->shared->dimension, room) : NULL;
 }
 
 rag_status rag_index_search(const rag_index_view *view, const rag_index_query *query, rag_index_hit *hits,

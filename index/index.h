@@ -20,7 +20,7 @@ typedef enum rag_metric { RAG_METRIC_COSINE = 0, RAG_METRIC_IP = 1, RAG_METRIC_L
 const char *rag_metric_name(rag_metric metric); // "cosine", "ip", "l2"
 bool rag_metric_parse(rag_slice text, rag_metric *out);
 
-// What the caller keeps of each component of a vector. An index holds floats either way: rounded ones where it is bfloat16.
+// What is kept of each component of a vector: the caller's rows, and an index's (below, rag_index_options).
 typedef enum rag_datatype { RAG_DATATYPE_FLOAT32 = 0, RAG_DATATYPE_BFLOAT16 = 1 } rag_datatype; // on disk: pinned
 const char *rag_datatype_name(rag_datatype datatype);                                           // "float32", "bfloat16"
 bool rag_datatype_parse(rag_slice text, rag_datatype *out);
@@ -70,6 +70,9 @@ typedef struct rag_index_view rag_index_view; // starts with a rag_ref: rag_ref_
 typedef struct rag_index_options {
   uint32_t dimension; // 1 to RAG_DIMENSION_MAX
   rag_metric metric;
+  // Of full-precision rows, in memory and in segments. bfloat16: vectors are rounded when they are appended
+  // (rag_vector_round_bf16), take half the bytes, and score as the rounded floats would, bit for bit. A query is floats.
+  rag_datatype datatype;
   // "flat": all rows in memory, scanned exactly. Else what has gathered in memory is sealed into segments (below), of the
   // engine named ("graph", "ivf", "faiss"), or of what suits their rows and the memory allowed ("auto").
   const char *engine;
@@ -87,7 +90,7 @@ bool rag_index_engine_known(const char *engine);
 RAG_NODISCARD rag_status rag_index_create(const rag_index_options *options, rag_index **out, rag_error *err);
 // What may change while the index stands: the engine, but from or to "flat", and its factory (of what is sealed from now on:
 // compact builds all of it anew), target_recall and memory_bytes_max (of what is appended from now on). The check refuses
-// what create would; dimension and metric are the index's. A change comes after its check, by the one writer.
+// what create would; dimension, metric and datatype are the index's. A change comes after its check, by the one writer.
 RAG_NODISCARD rag_status rag_index_check_change(const rag_index *index, const rag_index_options *options,
                                                 rag_error *err);
 void rag_index_change(rag_index *index, const rag_index_options *options);
@@ -106,8 +109,9 @@ rag_index_view *rag_index_pin(rag_index *index); // a new reference; lock-free
 uint64_t rag_index_view_rows(const rag_index_view *view);
 const rag_bitmap *rag_index_view_present(const rag_index_view *view); // borrowed: ordinals that have a row
 const char *rag_index_view_build(const rag_index_view *view);         // borrowed: the index build id ("flat")
-// The stored vector of an ordinal (borrowed, valid while the view is pinned), or NULL when there is none.
-const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal);
+// The vector of an ordinal, or NULL when there is none: borrowed from the view while it is pinned, or where rows are
+// bfloat16 decoded into `room`, which has `dimension` floats (and may be NULL where they are float32).
+const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal, float *room);
 
 typedef struct rag_index_query {
   const float *vector;      // dimension floats; normalised by the caller where the metric is cosine

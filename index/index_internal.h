@@ -49,6 +49,37 @@ static inline void rag_index__topk_offer(rag_index_topk *top, uint32_t ordinal, 
   if (__builtin_expect(score >= top->floor, 0)) rag_index__topk_insert(top, ordinal, score);
 }
 
+// ---------------------------------------------------------------------------------------------- rows (rows.c)
+
+// A full-precision row as an index keeps it: `dimension` floats, or as many bfloat16 and zeros (index/codes). Rows that lie
+// one after another leave no gap.
+size_t rag_index__row_bytes(rag_datatype datatype, uint32_t dimension);
+void rag_index__row_write(rag_datatype datatype, const float *vector, uint32_t dimension,
+                          void *row); // rounds if need be
+// The floats that a row stands for: the row itself, or decoded into `room`, `dimension` floats.
+const float *rag_index__row_read(rag_datatype datatype, const void *row, uint32_t dimension, float *room);
+// What the kernels say of the query and each row, for rag_index__score: rows anywhere, and one after another from base on.
+void rag_index__rows_gather(rag_datatype datatype, rag_metric metric, const float *query, const void *const *rows,
+                            uint32_t count, uint32_t dimension, float *raw);
+void rag_index__rows_run(rag_datatype datatype, rag_metric metric, const float *query, const void *base, uint32_t count,
+                         uint32_t dimension, float *raw);
+
+// Where engines find full-precision rows: out[i] is the row of ids[i], readable until the next call with the same context.
+// At most RAG_ROW_FETCH_MAX at once. May fail, and the call that asked fails with its status.
+#define RAG_ROW_FETCH_MAX 64u
+typedef struct rag_row_fetch {
+  rag_status (*rows)(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err);
+  void *context;
+  rag_datatype datatype; // of the rows
+} rag_row_fetch;
+// As rag_index__rows_gather, of at most RAG_ROW_FETCH_MAX.
+RAG_NODISCARD rag_status rag_index__fetch_score(const rag_row_fetch *fetch, rag_metric metric, const float *query,
+                                                const uint32_t *ids, uint32_t count, uint32_t dimension, float *raw,
+                                                rag_error *err);
+// out: `count` times `dimension` floats.
+RAG_NODISCARD rag_status rag_index__fetch_copy(const rag_row_fetch *fetch, const uint32_t *ids, uint32_t count,
+                                               uint32_t dimension, float *out, rag_error *err);
+
 // ---------------------------------------------------------------------------------------------- engines
 
 // Scans of many rows (flat_share.c).
@@ -69,9 +100,9 @@ typedef struct rag_index__choice {
 // What all views of one index share, and what outlives the index while views are pinned.
 typedef struct rag_index_shared {
   rag_ref ref;
-  uint32_t dimension; // immutable, as are the next three
+  uint32_t dimension; // immutable, as are the next two
   rag_metric metric;
-  const rag_kernels *kernels;
+  rag_datatype datatype;      // of full-precision rows
   _Atomic uint64_t bytes_max; // atomic, relaxed, as the next: settings that may change while searches run; 0: no bound
   _Atomic double target_recall;
   uint32_t seal_rows, graph_rows;
@@ -110,8 +141,8 @@ struct rag_index_engine {
   rag_status (*append)(const rag_index_view *newest, const uint32_t *ordinals, uint32_t count, const float *vectors,
                        rag_index_view **out, rag_error *err);
   rag_status (*remove)(const rag_index_view *newest, const rag_bitmap *to_remove, rag_index_view **out, rag_error *err);
-  // The full-precision row of a present ordinal.
-  const float *(*vector)(const rag_index_view *view, uint32_t ordinal);
+  // The full-precision row of a present ordinal; NULL: none.
+  const void *(*row)(const rag_index_view *view, uint32_t ordinal);
   // Offers the rows of present AND filter to `top`, with scores of rag_index__score, and fills *plan. The query is
   // checked.
   rag_status (*search)(const rag_index_view *view, const rag_index_query *query, rag_index_topk *top,
@@ -128,6 +159,10 @@ struct rag_index {
 extern const rag_index_engine rag_index__flat;
 extern const rag_index_engine rag_index__segmented; // index/segment/view.c
 
+static inline size_t rag_index__shared_row_bytes(const rag_index_shared *shared) {
+  return rag_index__row_bytes(shared->datatype, shared->dimension);
+}
+
 // ---------------------------------------------------------------------------------------------- flat
 
 // The nodes of the flat engine's tree: flat.c builds it and says what holds, flat_search.c scans it.
@@ -138,7 +173,7 @@ typedef struct flat_block {
   rag_ref ref;
   rag_index_shared *shared;                            // owned reference
   uint64_t written[(1u << FLAT_BLOCK_SHIFT_MAX) / 64]; // the writer's alone: slots that hold a row, or held one
-  _Alignas(64) float rows[];                           // 2^block_shift rows of `dimension` floats; then their codes
+  _Alignas(64) uint8_t rows[];                         // 2^block_shift rows, one after another; then their codes
 } flat_block;
 
 // What lies behind the rows of a block: their int8 codes, and of each how far its code may be wrong.
@@ -149,13 +184,13 @@ typedef struct flat_codes {
   float *error; // at least |x - what the code says|
   float *norm;  // |x|
 } flat_codes;
-static inline size_t flat_row_bytes(uint32_t dimension) { // of a row and its codes
-  return dimension * sizeof(float) + rag_codes_int8_bytes(dimension) + 3 * sizeof(float);
+static inline size_t flat_row_bytes(const rag_index_shared *shared) { // of a row and its codes
+  return rag_index__shared_row_bytes(shared) + rag_codes_int8_bytes(shared->dimension) + 3 * sizeof(float);
 }
-static inline flat_codes flat_codes_of(const flat_block *block, uint32_t dimension, uint32_t block_shift) {
-  size_t rows = (size_t)1 << block_shift;
-  flat_codes c = {.stride = rag_codes_int8_bytes(dimension)};
-  c.base = (uint8_t *)(uintptr_t)(block->rows + rows * dimension);
+static inline flat_codes flat_codes_of(const flat_block *block, uint32_t block_shift) {
+  size_t rows = (size_t)1 << block_shift; // 64 at least, so codes begin at a line
+  flat_codes c = {.stride = rag_codes_int8_bytes(block->shared->dimension)};
+  c.base = (uint8_t *)(uintptr_t)(block->rows + rows * rag_index__shared_row_bytes(block->shared));
   c.scale = (float *)(void *)(c.base + rows * c.stride);
   c.error = c.scale + rows;
   c.norm = c.error + rows;

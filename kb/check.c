@@ -55,7 +55,7 @@ typedef struct checker {
   ordinal_table revisions;   // revision_seen
   ordinal_table contents;    // uint64_t: 1 + bytes of the body; 0: not there
   rag_bitmap_edit *chunks, *vectors, *commits;
-  float *vector; // a row's
+  float *vector;                                 // a row's
   rag_bitmap_edit *live_revisions, *live_chunks; // of any commit
   rag_index *sealed;                             // of the segments that are sound
   rag_bitmap *numbers;                           // every one that a chunk can have
@@ -258,6 +258,7 @@ static rag_status check_segments(checker *c, rag_error *err) {
   const rag_kb_config *config = &ref->config;
   rag_index_options options = {.dimension = c->kb->dimension,
                                .metric = c->kb->metric,
+                               .datatype = c->kb->datatype,
                                .engine = config->engine[0] != '\0' ? config->engine : NULL,
                                .factory = config->factory};
   rag_status status = RAG_OK;
@@ -289,7 +290,8 @@ static rag_status on_vector(checker *c, rag_slice key, rag_slice value, rag_erro
     break;
   }
   rag_index_view *view = rag_index_pin(c->sealed);
-  const float *sealed = rag_index_view_vector(view, number);
+  float room[RAG_DIMENSION_MAX];
+  const float *sealed = rag_index_view_vector(view, number, room);
   if (sealed != NULL && memcmp(sealed, c->vector, c->kb->dimension * sizeof *sealed) != 0)
     report(c, RAG_CHECK_ERROR, "the vector of chunk %u is another one in the index's segment", number);
   rag_ref_drop(view);
@@ -672,8 +674,7 @@ static rag_status on_cache(checker *c, rag_slice key, rag_slice value, rag_error
   if (kb == NULL) return RAG_OK; // reads as a miss
   rag_kb__key_vector(&vector, id, space, chunk);
   rag_status status = rag_store_get(c->store, NULL, RAG_CF_VECTOR, rag_key_slice(&vector), &row, err);
-  if (status == RAG_OK && kb->space == space &&
-      row.slice.size != rag_kb__vector_bytes(kb->datatype, kb->dimension))
+  if (status == RAG_OK && kb->space == space && row.slice.size != rag_kb__vector_bytes(kb->datatype, kb->dimension))
     report_row(c, RAG_CHECK_ERROR, RAG_CF_CACHE, key, "names a vector of another dimension");
   rag_value_free(&row);
   rag_ref_drop(kb);

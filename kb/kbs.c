@@ -172,6 +172,7 @@ rag_status rag_kbs__embedder(rag_kbs *kbs, rag_slice model, rag_embedder **out, 
 static rag_index_options index_options(const rag_kb *kb, const rag_kb_config *config) {
   return (rag_index_options){.dimension = kb->dimension,
                              .metric = kb->metric,
+                             .datatype = kb->datatype,
                              .engine = config->engine,
                              .factory = config->factory,
                              .memory_bytes_max = config->memory_bytes_max,

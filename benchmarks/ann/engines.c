@@ -74,7 +74,7 @@ void engine_sweep(engine_kind kind, uint32_t rows, rag_buf *out) {
 
 // ---------------------------------------------------------------------------------------------- builds
 
-static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   const matrix *base = context;
   RAG_UNUSED(err);
   for (uint32_t i = 0; i < count; i++) out[i] = base->floats + (size_t)ids[i] * base->columns;
@@ -130,7 +130,7 @@ static rag_ivf_codes ivf_codes(const engine *e) {
 
 static void build_graph(engine *e, rag_json build, uint32_t threads) {
   rag_graph_codes codes = graph_codes(e);
-  rag_graph_fetch fetch = {fetch_rows, (void *)(uintptr_t)e->base};
+  rag_row_fetch fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)e->base};
   rag_graph_options options = {.m = number_of(build, "m", 0),
                                .ef_construction = number_of(build, "ef_construction", 0),
                                .threads = threads,
@@ -160,7 +160,7 @@ static void build_ivf(engine *e, rag_json build, uint32_t threads) {
     sample = (rag_ivf_codes){some, e->stride, factors, wanted, codes.dimension, codes.metric};
   }
   rag_ivf_train_options training = {.lists = lists, .threads = threads, .seed = 1};
-  rag_ivf_fetch fetch = {fetch_rows, (void *)(uintptr_t)e->base};
+  rag_row_fetch fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)e->base};
   rag_ivf_options options = {.threads = threads, .seed = 1, .sample = SAMPLE, .fetch = &fetch};
   rag_error err;
   check(rag_ivf_train(&sample, &training, &e->centroids, &err), &err);
@@ -248,8 +248,12 @@ void searcher_search(searcher *s, const float *vector, uint32_t k, const row_fil
     search_flat(s, vector, k, filter, hits, &top.count);
   } else if (e->kind == KIND_GRAPH) {
     rag_graph_codes codes = graph_codes(e);
-    rag_graph_query query = {
-        .vector = vector, .k = k, .ef = s->ef, .filter = words, .survivors = survivors, .fetch = {fetch_rows, base}};
+    rag_graph_query query = {.vector = vector,
+                             .k = k,
+                             .ef = s->ef,
+                             .filter = words,
+                             .survivors = survivors,
+                             .fetch = {.rows = fetch_rows, .context = base}};
     check(rag_graph_search(e->graph, &codes, &query, s->graph, &top, NULL, &err), &err);
     rag_index__topk_finish(&top);
   } else {
@@ -260,7 +264,7 @@ void searcher_search(searcher *s, const float *vector, uint32_t k, const row_fil
                            .rerank = s->rerank * k,
                            .filter = words,
                            .survivors = survivors,
-                           .fetch = {fetch_rows, base}};
+                           .fetch = {.rows = fetch_rows, .context = base}};
     check(rag_ivf_search(e->ivf, &codes, &query, s->ivf, &top, NULL, &err), &err);
     rag_index__topk_finish(&top);
   }

@@ -2,8 +2,9 @@
 // cache and far beyond it, without a filter and with sparse ones, and prints medians as JSON. README.md has the
 // question and the results.
 //
-// "codes" is the search as it is made without `exact`: int8 codes first, and exactly whoever they cannot rule out. "clients"
-// are threads that ask so at the same time, more of them than cores: queries then share scans.
+// "codes" is the search as it is made without `exact`: int8 codes first, and exactly whoever they cannot rule out.
+// "bfloat16" is an exact one of an index whose rows are bfloat16, "bfloat16_codes" one by codes there. "clients" are threads
+// that ask by codes at the same time, more of them than cores: queries then share scans.
 //
 // One process per kernel set: the choice of kernels is made once per process (RAGD_KERNELS), as in the server. A sample
 // is the mean over enough calls to last a millisecond; the figure is the median of the samples. "read" is the plain
@@ -27,7 +28,7 @@
 #define CLIENTS_MAX 16u
 #define CLIENTS_NS UINT64_C(2000000000) // of one figure
 
-static const char *const kernel_names[] = {"avx512", "avx2", "scalar", "codes", "read"};
+static const char *const kernel_names[] = {"avx512", "avx2", "scalar", "codes", "bfloat16", "bfloat16_codes", "read"};
 static const uint32_t dimensions[] = {384, 768};
 static const double fractions[] = {1, 0.1, 0.001};
 
@@ -141,10 +142,10 @@ static void report_read(uint32_t rows, uint32_t dimension) {
   rag_free(data);
 }
 
-static rag_index *make_index(uint32_t rows, uint32_t dimension, uint64_t *random) {
+static rag_index *make_index(uint32_t rows, uint32_t dimension, rag_datatype datatype, uint64_t *random) {
   rag_error err = {0};
   rag_index *index = NULL;
-  rag_index_options options = {.dimension = dimension, .metric = RAG_METRIC_COSINE};
+  rag_index_options options = {.dimension = dimension, .metric = RAG_METRIC_COSINE, .datatype = datatype};
   check(rag_index_create(&options, &index, &err), &err);
   float *vectors = rag_alloc(APPEND_ROWS * dimension * sizeof(float));
   uint32_t ordinals[APPEND_ROWS];
@@ -167,11 +168,10 @@ static void report(const char *kernel, uint32_t rows, uint32_t dimension, double
                    const rag_index_plan *plan) {
   printf("%s    {\"kernel\": \"%s\", \"dimension\": %u, \"rows\": %u, \"filter\": %g, \"candidates\": %llu, "
          "\"rescored\": %llu, \"k\": %u, \"median_us\": %.3f, \"p10_us\": %.3f, \"p90_us\": %.3f, "
-         "\"rows_per_s\": %.0f, \"gb_per_s\": %.2f}",
+         "\"rows_per_s\": %.0f}",
          first_line ? "" : ",\n", kernel, dimension, rows, fraction, (unsigned long long)plan->candidates,
          (unsigned long long)plan->rescored, K, t.median_us, t.p10_us, t.p90_us,
-         (double)plan->candidates / t.median_us * 1e6,
-         (double)plan->candidates * dimension * sizeof(float) / t.median_us / 1000);
+         (double)plan->candidates / t.median_us * 1e6);
   first_line = false;
 }
 
@@ -213,10 +213,9 @@ static void measure_clients(const rag_index_view *view, const float *queries, ui
   }
 }
 
-// kernel NULL: by codes, with the best ones.
-static void measure_size(const char *kernel, uint32_t rows, uint32_t dimension) {
+static void measure_size(const char *kernel, bool exact, rag_datatype datatype, uint32_t rows, uint32_t dimension) {
   uint64_t random = 1;
-  rag_index *index = make_index(rows, dimension, &random);
+  rag_index *index = make_index(rows, dimension, datatype, &random);
   rag_index_view *view = rag_index_pin(index);
   float *queries = rag_alloc((size_t)QUERIES * dimension * sizeof(float));
   rag_error err = {0};
@@ -226,12 +225,12 @@ static void measure_size(const char *kernel, uint32_t rows, uint32_t dimension) 
     rag_bitmap *filter = f == 0 ? NULL : make_filter(rows, fractions[f], &random);
     if (!filter || rag_bitmap_count(filter) > 0) {
       rag_index_plan plan = {0};
-      timing t = time_search(view, filter, kernel != NULL, queries, dimension, &plan);
-      report(kernel ? kernel : "codes", rows, dimension, fractions[f], t, &plan);
+      timing t = time_search(view, filter, exact, queries, dimension, &plan);
+      report(kernel, rows, dimension, fractions[f], t, &plan);
     }
     rag_ref_drop(filter);
   }
-  if (!kernel && rows > ROWS_IN_CACHE) measure_clients(view, queries, rows, dimension);
+  if (strcmp(kernel, "codes") == 0 && rows > ROWS_IN_CACHE) measure_clients(view, queries, rows, dimension);
   rag_free(queries);
   rag_ref_drop(view);
   rag_index_destroy(index);
@@ -244,11 +243,13 @@ static void in_child(const char *kernel, uint32_t rows, uint32_t dimension) {
   if (child == 0) {
     if (strcmp(kernel, "read") == 0) {
       report_read(rows, dimension);
+    } else if (strncmp(kernel, "bfloat16", 8) == 0) {
+      measure_size(kernel, kernel[8] == '\0', RAG_DATATYPE_BFLOAT16, rows, dimension);
     } else if (strcmp(kernel, "codes") == 0) {
-      measure_size(NULL, rows, dimension);
+      measure_size(kernel, false, RAG_DATATYPE_FLOAT32, rows, dimension);
     } else {
       setenv("RAGD_KERNELS", kernel, 1);
-      measure_size(kernel, rows, dimension);
+      measure_size(kernel, true, RAG_DATATYPE_FLOAT32, rows, dimension);
     }
     fflush(stdout);
     _exit(0);

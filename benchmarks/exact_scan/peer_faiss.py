@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Runs bench_exact_scan and the same searches in FAISS (IndexFlatIP, one thread), in turn, and writes both with their
-ratio: the median over the rounds, and the least and greatest of them, as a busy machine moves memory-bound figures most.
+"""Runs bench_exact_scan and the same searches in FAISS (IndexFlatIP, and bf16 by its scalar quantizer; one thread), in
+turn, and writes both with their ratio: the median over the rounds, and the least and greatest of them, as a busy machine
+moves memory-bound figures most.
 
   python peer_faiss.py --ours build/release/bin/bench_exact_scan --out benchmarks/exact_scan/results.json
 
@@ -53,7 +54,15 @@ def time_search(index, queries, params):
     return statistics.median(samples)
 
 
-def measure(wanted):
+def make_floats(dimension):
+    return faiss.IndexFlatIP(dimension)
+
+
+def make_bf16(dimension):
+    return faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_bf16, faiss.METRIC_INNER_PRODUCT)
+
+
+def measure(name, make, wanted):
     """The same (dimension, rows, filter) as ours; the filter is an IDSelectorBitmap over as many rows."""
     faiss.omp_set_num_threads(1)
     rng = np.random.default_rng(1)
@@ -63,7 +72,7 @@ def measure(wanted):
             index, made = None, (dimension, rows)
             queries = unit_rows(QUERIES, dimension, rng)
             overhead = time_search(faiss.IndexFlatIP(dimension), queries, None)
-            index = faiss.IndexFlatIP(dimension)
+            index = make(dimension)
             for first in range(0, rows, 10000):
                 index.add(unit_rows(min(10000, rows - first), dimension, rng))
         params = None
@@ -73,7 +82,7 @@ def measure(wanted):
             selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
             params = faiss.SearchParameters(sel=selector)
         median = time_search(index, queries, params)
-        results.append({"kernel": "faiss", "dimension": dimension, "rows": rows, "filter": fraction,
+        results.append({"kernel": name, "dimension": dimension, "rows": rows, "filter": fraction,
                         "candidates": candidates, "k": K, "median_us": round(median, 3),
                         "call_overhead_us": round(overhead, 3)})
     return results
@@ -93,7 +102,9 @@ def main():
         report = json.loads(output)
         best = report["results"][0]["kernel"]
         ours = [r for r in report["results"] if r["kernel"] == best]
-        rounds.append({"results": report.pop("results") + measure([tuple(r[f] for f in CELL) for r in ours])})
+        cells = [tuple(r[f] for f in CELL) for r in ours]
+        rounds.append({"results": report.pop("results") + measure("faiss", make_floats, cells)
+                       + measure("faiss_bf16", make_bf16, cells)})
 
     def figures(kernel, cell, field="median_us"):
         return [r[field] for one in rounds for r in one["results"]
@@ -103,12 +114,13 @@ def main():
         return [r["searches_per_s"] for one in rounds for r in one["results"]
                 if r["kernel"] == "clients" and all(r[f] == v for f, v in zip(CLIENTS, cell))]
 
-    report["peer"] = {"name": "faiss-cpu IndexFlatIP, one thread", "version": faiss.__version__,
+    report["peer"] = {"name": "faiss-cpu IndexFlatIP, IndexScalarQuantizer QT_bf16; one thread", "version": faiss.__version__,
                       "options": faiss.get_compile_options().strip()}
     report["load_average"] = {"before": load_before, "after": os.getloadavg()[0]}
     report["summary"] = []
     for cell in [tuple(r[f] for f in CELL) for r in ours]:
         mine, theirs, codes = figures(best, cell), figures("faiss", cell), figures("codes", cell)
+        halves, their_halves = figures("bfloat16", cell), figures("faiss_bf16", cell)
         ratios = sorted(b / a for a, b in zip(mine, theirs))
         overhead = statistics.median(figures("faiss", cell, "call_overhead_us"))
         report["summary"].append({
@@ -116,6 +128,10 @@ def main():
             "by_codes_us": statistics.median(codes),
             "faiss_over_codes": round(statistics.median(b / a for a, b in zip(codes, theirs)), 2),
             "faiss_us": statistics.median(theirs), "faiss_call_overhead_us": overhead,
+            "bfloat16_us": statistics.median(halves),
+            "bfloat16_codes_us": statistics.median(figures("bfloat16_codes", cell)),
+            "faiss_bf16_us": statistics.median(their_halves),
+            "faiss_bf16_over_bfloat16": round(statistics.median(b / a for a, b in zip(halves, their_halves)), 2),
             "faiss_over_ours": round(statistics.median(ratios), 2),
             "faiss_over_ours_range": [round(ratios[0], 2), round(ratios[-1], 2)]})
     cells = [tuple(r[f] for f in CLIENTS) for r in rounds[0]["results"] if r["kernel"] == "clients"]

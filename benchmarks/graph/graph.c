@@ -38,7 +38,7 @@ static set read_set(const char *path, uint32_t rows_max) {
   return s;
 }
 
-static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   const set *s = context;
   RAG_UNUSED(err);
   for (uint32_t i = 0; i < count; i++) out[i] = s->data + (size_t)ids[i] * s->dimension;
@@ -116,7 +116,7 @@ static figures measure(const rag_graph *graph, const rag_graph_codes *codes, con
                                .ef = ef,
                                .filter = filter,
                                .survivors = survivors,
-                               .fetch = {fetch_rows, (void *)(uintptr_t)base}};
+                               .fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)base}};
       rag_graph_stats stats;
       uint64_t start = rag_clock_monotonic_ns();
       if (rag_graph_search(graph, codes, &query, scratch, &top, &stats, &err) != RAG_OK) fail(err.message);
@@ -251,7 +251,7 @@ int main(int argc, char **argv) {
   }
   double encoded = now() - start;
   rag_graph_codes codes = {code, bytes, factors, base.rows, base.dimension, metric};
-  rag_graph_fetch fetch = {fetch_rows, &base};
+  rag_row_fetch fetch = {.rows = fetch_rows, .context = &base};
   options.fetch = &fetch;
   rag_graph *graph;
   rag_error err;

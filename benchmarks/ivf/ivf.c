@@ -38,7 +38,7 @@ static set read_set(const char *path, uint32_t rows_max) {
   return s;
 }
 
-static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   const set *s = context;
   RAG_UNUSED(err);
   for (uint32_t i = 0; i < count; i++) out[i] = s->data + (size_t)ids[i] * s->dimension;
@@ -116,7 +116,7 @@ static figures measure(const rag_ivf *ivf, const rag_ivf_codes *codes, const set
                              .nprobe = nprobe,
                              .filter = filter,
                              .survivors = survivors,
-                             .fetch = {fetch_rows, (void *)(uintptr_t)base}};
+                             .fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)base}};
       rag_ivf_stats stats;
       uint64_t start = rag_clock_monotonic_ns();
       if (rag_ivf_search(ivf, codes, &query, scratch, &top, &stats, &err) != RAG_OK) fail(err.message);
@@ -278,7 +278,7 @@ int main(int argc, char **argv) {
     rag_free(other.data);
   }
   if (!a.train.lists) a.train.lists = rag_ivf_default_lists(codes.rows);
-  rag_ivf_fetch fetch = {fetch_rows, &base};
+  rag_row_fetch fetch = {.rows = fetch_rows, .context = &base};
   a.build.fetch = &fetch;
   rag_error err;
   rag_ivf_centroids *centroids;

@@ -10,7 +10,7 @@
 #define FORMAT 1u
 
 typedef struct builder {
-  const rag_faiss_fetch *fetch;
+  const rag_row_fetch *fetch;
   const rag_faiss_options *options;
   uint32_t dimension;
   rag_faiss_meta meta;
@@ -31,19 +31,6 @@ static uint64_t mix(uint64_t z) { // splitmix64's
 static uint32_t spread(uint64_t seed, uint32_t rows, uint32_t count, uint32_t number) {
   uint64_t begin = (uint64_t)rows * number / count, end = (uint64_t)rows * (number + 1) / count;
   return (uint32_t)(begin + mix(seed ^ mix(number)) % (end - begin));
-}
-
-static rag_status copy_rows(const builder *b, const uint32_t *rows, uint32_t count, float *out, rag_error *err) {
-  const float *vectors[RAG_FAISS_FETCH_MAX];
-  for (uint32_t done = 0; done < count;) {
-    uint32_t some = RAG_MIN(RAG_FAISS_FETCH_MAX, count - done);
-    RAG_TRY(b->fetch->rows(b->fetch->context, rows + done, some, vectors, err));
-    for (uint32_t i = 0; i < some; i++) {
-      memcpy(out + (size_t)(done + i) * b->dimension, vectors[i], b->dimension * sizeof *out);
-    }
-    done += some;
-  }
-  return RAG_OK;
 }
 
 static rag_status report(const builder *b, uint64_t done, rag_error *err) {
@@ -70,7 +57,7 @@ static rag_status train(builder *b, rag_error *err) {
     goto out;
   }
   for (uint32_t i = 0; i < count; i++) chosen[i] = spread(b->options->seed, rows, (uint32_t)count, i);
-  RAG_TRY_OUT(copy_rows(b, chosen, (uint32_t)count, vectors, err));
+  RAG_TRY_OUT(rag_index__fetch_copy(b->fetch, chosen, (uint32_t)count, b->dimension, vectors, err));
   if (faiss_Index_train(b->index, (faiss_idx_t)count, vectors) != 0) {
     status = rag_faiss__fail(err, RAG_FAILED_PRECONDITION, "FAISS could not be trained");
   }
@@ -89,7 +76,7 @@ static rag_status add(builder *b, FaissIndex *index, uint32_t begin, uint32_t en
     uint32_t count = RAG_MIN(b->block_rows, end - begin);
     RAG_TRY_OUT(report(b, begin, err));
     for (uint32_t i = 0; i < count; i++) rows[i] = rag_faiss__row(&b->meta, begin + i);
-    RAG_TRY_OUT(copy_rows(b, rows, count, b->block, err));
+    RAG_TRY_OUT(rag_index__fetch_copy(b->fetch, rows, count, b->dimension, b->block, err));
     if (faiss_Index_add(index, count, b->block) != 0) {
       status = rag_faiss__fail(err, RAG_FAILED_PRECONDITION, "FAISS could not add rows");
       goto out;
@@ -115,7 +102,7 @@ static rag_status fill(builder *b, rag_error *err) {
   RAG_TRY(rag_faiss__engine_create(index, &b->meta, &b->engine, err));
   if (held > 0) {
     rag_faiss__probe(b->engine);
-    RAG_TRY(copy_rows(b, b->meta.held, held, b->block, err));
+    RAG_TRY(rag_index__fetch_copy(b->fetch, b->meta.held, held, b->dimension, b->block, err));
     RAG_TRY(rag_faiss__calibrate(b->engine, b->block, b->fetch, b->options, err));
     RAG_TRY(add(b, index, rows - held, rows, err));
   }
@@ -148,7 +135,7 @@ static rag_status measure(void *context, const void *data, size_t size, rag_erro
   return RAG_OK;
 }
 
-rag_status rag_faiss_build(const rag_faiss_fetch *fetch, uint32_t rows, uint32_t dimension, rag_metric metric,
+rag_status rag_faiss_build(const rag_row_fetch *fetch, uint32_t rows, uint32_t dimension, rag_metric metric,
                            const char *factory, const rag_faiss_options *options, rag_faiss **out, rag_error *err) {
   builder b = {.fetch = fetch, .options = options, .dimension = dimension};
   RAG_TRY(rag_faiss__make(factory, dimension, metric, &b.index, err));

@@ -19,7 +19,7 @@ _Static_assert(RAG_COUNT_OF(ef_ladder) <= RAG_FAISS_RUNGS_MAX, "room for every r
 typedef struct judge {
   rag_faiss *engine;
   const float *vectors;
-  const rag_faiss_fetch *fetch;
+  const rag_row_fetch *fetch;
   rag_index_topk *tops;
   rag_index_hit *truth; // TRUTH for each query; ordinals are rows
   uint32_t truth_count;
@@ -31,24 +31,21 @@ typedef struct judge {
 
 static rag_status find_truth(judge *j, const rag_faiss_options *options, rag_error *err) {
   const rag_faiss_meta *m = &j->engine->meta;
-  const rag_kernels *kernels = rag_kernels_best();
-  bool l2 = m->metric == RAG_METRIC_L2;
+  rag_metric metric = (rag_metric)m->metric;
   for (uint32_t i = 0; i < m->held_count; i++) {
     rag_index__topk_init(&j->tops[i], j->truth + (size_t)i * TRUTH, TRUTH, -FLT_MAX);
   }
   uint32_t inside = m->rows - m->held_count, look = REPORT_ROWS;
-  for (uint32_t begin = 0; begin < inside; begin += RAG_FAISS_FETCH_MAX) {
-    uint32_t ids[RAG_FAISS_FETCH_MAX], count = RAG_MIN(RAG_FAISS_FETCH_MAX, inside - begin);
-    const float *rows[RAG_FAISS_FETCH_MAX];
-    float raw[RAG_FAISS_FETCH_MAX];
+  for (uint32_t begin = 0; begin < inside; begin += RAG_ROW_FETCH_MAX) {
+    uint32_t ids[RAG_ROW_FETCH_MAX], count = RAG_MIN(RAG_ROW_FETCH_MAX, inside - begin);
+    const void *rows[RAG_ROW_FETCH_MAX];
+    float raw[RAG_ROW_FETCH_MAX];
     for (uint32_t i = 0; i < count; i++) ids[i] = rag_faiss__row(m, begin + i);
     RAG_TRY(j->fetch->rows(j->fetch->context, ids, count, rows, err));
     for (uint32_t q = 0; q < m->held_count; q++) {
       const float *vector = j->vectors + (size_t)q * m->dimension;
-      (l2 ? kernels->l2_squared_gather : kernels->dot_gather)(vector, rows, count, m->dimension, raw);
-      for (uint32_t i = 0; i < count; i++) {
-        rag_index__topk_offer(&j->tops[q], ids[i], rag_index__score((rag_metric)m->metric, raw[i]));
-      }
+      rag_index__rows_gather(j->fetch->datatype, metric, vector, rows, count, m->dimension, raw);
+      for (uint32_t i = 0; i < count; i++) rag_index__topk_offer(&j->tops[q], ids[i], rag_index__score(metric, raw[i]));
     }
     if (begin < look) continue;
     look = begin + REPORT_ROWS;
@@ -82,15 +79,16 @@ static rag_status climb(judge *j, uint32_t value, rag_faiss_rung *out, rag_error
     const rag_index_hit *truth = j->truth + (size_t)q * TRUTH;
     RAG_TRY(rag_faiss__ask(j->engine, vector, value, wide, NULL, j->distances, j->labels, err));
     uint32_t found_10 = 0, found_100 = 0;
-    for (uint32_t at = 0; at < wide && j->labels[at] >= 0; at += RAG_FAISS_FETCH_MAX) {
-      uint32_t ids[RAG_FAISS_FETCH_MAX], count = 0;
-      const float *rows[RAG_FAISS_FETCH_MAX];
-      for (; count < RAG_FAISS_FETCH_MAX && at + count < wide && j->labels[at + count] >= 0; count++) {
+    for (uint32_t at = 0; at < wide && j->labels[at] >= 0; at += RAG_ROW_FETCH_MAX) {
+      uint32_t ids[RAG_ROW_FETCH_MAX], count = 0;
+      rag_metric metric = (rag_metric)m->metric;
+      float raw[RAG_ROW_FETCH_MAX];
+      for (; count < RAG_ROW_FETCH_MAX && at + count < wide && j->labels[at + count] >= 0; count++) {
         ids[count] = rag_faiss__row(m, (uint32_t)j->labels[at + count]);
       }
-      RAG_TRY(j->fetch->rows(j->fetch->context, ids, count, rows, err));
+      RAG_TRY(rag_index__fetch_score(j->fetch, metric, vector, ids, count, m->dimension, raw, err));
       for (uint32_t i = 0; i < count; i++) {
-        float score = rag_vector_score(vector, rows[i], m->dimension, (rag_metric)m->metric);
+        float score = rag_index__score(metric, raw[i]);
         // As good as the worst of the truth counts as it; more such rows than there are places do not.
         if (score >= truth[ten - 1].score && found_10++ < ten) j->depth_10[at + i]++;
         if (score >= truth[j->truth_count - 1].score && found_100++ < j->truth_count) j->depth_100[at + i]++;
@@ -130,7 +128,7 @@ static rag_status measure(judge *j, rag_error *err) {
   return RAG_OK;
 }
 
-rag_status rag_faiss__calibrate(rag_faiss *engine, const float *vectors, const rag_faiss_fetch *fetch,
+rag_status rag_faiss__calibrate(rag_faiss *engine, const float *vectors, const rag_row_fetch *fetch,
                                 const rag_faiss_options *options, rag_error *err) {
   uint32_t held = engine->meta.held_count;
   rag_status status = RAG_OK;

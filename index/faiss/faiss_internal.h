@@ -45,18 +45,10 @@
 #define RAG_FAISS_THREADS_MAX 256u
 #define RAG_FAISS_SAMPLE_MAX 256u
 #define RAG_FAISS_RUNGS_MAX 16u
-#define RAG_FAISS_FETCH_MAX 64u        // rows of one call
 #define RAG_FAISS_LISTS_MAX (1u << 20) // IVFn
 #define RAG_FAISS_CODE_BITS_MAX 12u    // PQmxBITS: 4,096 centroids of each part
 #define RAG_FAISS_TRAINING_DEFAULT (1u << 16)
 #define RAG_FAISS_TRAINING_BYTES_MAX (1ull << 30)
-
-// Full-precision rows: out[i] is the vector of ids[i], readable until the next call with the same context. At most
-// RAG_FAISS_FETCH_MAX at once. May fail, and the call that asked fails with its status.
-typedef struct rag_faiss_fetch {
-  rag_status (*rows)(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err);
-  void *context;
-} rag_faiss_fetch;
 
 // "1.7.3"; "none" where ragd was built without it.
 const char *rag_faiss_version(void);
@@ -116,7 +108,7 @@ typedef struct rag_faiss_options {
 // RAG_FAISS_TRAINING_BYTES_MAX) and what FAISS needs. RAG_INVALID_ARGUMENT (as rag_faiss_check),
 // RAG_FAILED_PRECONDITION (fewer than rag_faiss_rows_min, or FAISS cannot train or fill it; the text is FAISS's),
 // RAG_RESOURCE_EXHAUSTED, RAG_CANCELLED, RAG_UNIMPLEMENTED (no FAISS), or what `fetch` says.
-RAG_NODISCARD rag_status rag_faiss_build(const rag_faiss_fetch *fetch, uint32_t rows, uint32_t dimension,
+RAG_NODISCARD rag_status rag_faiss_build(const rag_row_fetch *fetch, uint32_t rows, uint32_t dimension,
                                          rag_metric metric, const char *factory, const rag_faiss_options *options,
                                          rag_faiss **out, rag_error *err);
 void rag_faiss_destroy(rag_faiss *engine); // NULL is fine
@@ -160,7 +152,7 @@ typedef struct rag_faiss_query {
   const uint64_t *filter;   // bit i % 64 of word i / 64: row i may be found; bits past the rows are 0. NULL: every row
   uint64_t survivors;       // bits that are set
   const uint32_t *ordinals; // of the rows, for the hits; NULL: a row is its own
-  rag_faiss_fetch fetch;
+  rag_row_fetch fetch;
   uint64_t deadline_ns; // monotonic clock; 0: none
 } rag_faiss_query;
 

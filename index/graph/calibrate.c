@@ -21,7 +21,7 @@ typedef struct clerk { // a thread's
   rag_graph_scratch *scratch;
   rag_status status;
   rag_error err;
-  uint8_t *decoded; // where nothing is fetched: RAG_GRAPH_FETCH_MAX rows
+  uint8_t *decoded; // where nothing is fetched: RAG_ROW_FETCH_MAX rows
 } clerk;
 
 typedef struct finding { // of one query
@@ -33,8 +33,8 @@ struct judge {
   const rag_graph_codes *codes;
   const uint64_t *inside;
   const uint32_t *sample;
-  const rag_graph_fetch *fetch; // NULL: decoded codes
-  uint32_t count;               // queries
+  const rag_row_fetch *fetch; // NULL: decoded codes
+  uint32_t count;             // queries
   float *vectors;
   rag_index_hit *truth; // TRUTH for each query
   uint32_t truth_count;
@@ -47,7 +47,7 @@ struct judge {
 };
 
 // Stands in for a fetch: what the codes say.
-static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   clerk *c = context;
   const rag_graph_codes *codes = c->j->codes;
   RAG_UNUSED(err);
@@ -59,19 +59,17 @@ static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t cou
   return RAG_OK;
 }
 
-static rag_graph_fetch fetch_of(clerk *c) {
-  return c->j->fetch ? *c->j->fetch : (rag_graph_fetch){fetch_decoded, c};
+static rag_row_fetch fetch_of(clerk *c) {
+  return c->j->fetch ? *c->j->fetch : (rag_row_fetch){.rows = fetch_decoded, .context = c};
 }
 
 static rag_status find_truth(clerk *c, uint32_t number, rag_error *err) {
   judge *j = c->j;
   rag_graph__walker *w = c->walker;
   const rag_graph_codes *codes = j->codes;
-  rag_graph_fetch fetch = fetch_of(c);
+  rag_row_fetch fetch = fetch_of(c);
   float *vector = j->vectors + (size_t)number * codes->dimension;
-  const float *own;
-  RAG_TRY(fetch.rows(fetch.context, &j->sample[number], 1, &own, err));
-  memcpy(vector, own, codes->dimension * sizeof *vector);
+  RAG_TRY(rag_index__fetch_copy(&fetch, &j->sample[number], 1, codes->dimension, vector, err));
   rag_index_hit hits[TRUTH_BY_CODES];
   rag_index_topk by_codes, top;
   rag_index__topk_init(&by_codes, hits, TRUTH_BY_CODES, -FLT_MAX);
@@ -88,13 +86,11 @@ static rag_status find_truth(clerk *c, uint32_t number, rag_error *err) {
   }
   rag_index__topk_finish(&by_codes);
   for (uint32_t done = 0; done < by_codes.count;) {
-    uint32_t ids[RAG_GRAPH_FETCH_MAX], count = RAG_MIN(RAG_GRAPH_FETCH_MAX, by_codes.count - done);
-    const float *rows[RAG_GRAPH_FETCH_MAX];
+    uint32_t ids[RAG_ROW_FETCH_MAX], count = RAG_MIN(RAG_ROW_FETCH_MAX, by_codes.count - done);
+    float raw[RAG_ROW_FETCH_MAX];
     for (uint32_t i = 0; i < count; i++) ids[i] = hits[done + i].ordinal;
-    RAG_TRY(fetch.rows(fetch.context, ids, count, rows, err));
-    for (uint32_t i = 0; i < count; i++) {
-      rag_index__topk_offer(&top, ids[i], rag_vector_score(vector, rows[i], codes->dimension, codes->metric));
-    }
+    RAG_TRY(rag_index__fetch_score(&fetch, codes->metric, vector, ids, count, codes->dimension, raw, err));
+    for (uint32_t i = 0; i < count; i++) rag_index__topk_offer(&top, ids[i], rag_index__score(codes->metric, raw[i]));
     done += count;
   }
   rag_index__topk_finish(&top);
@@ -189,7 +185,7 @@ static rag_status measure(judge *j, rag_graph_meta *meta, rag_error *err) {
 }
 
 static rag_status make_clerks(judge *j, rag_error *err) {
-  size_t decoded = RAG_GRAPH_FETCH_MAX * j->codes->dimension * sizeof(float);
+  size_t decoded = RAG_ROW_FETCH_MAX * j->codes->dimension * sizeof(float);
   j->clerks = rag_calloc(j->threads, sizeof *j->clerks);
   if (!j->clerks) return rag_fail_no_memory(err, j->threads * sizeof *j->clerks);
   for (uint32_t t = 0; t < j->threads; t++) {
@@ -217,7 +213,7 @@ static void free_clerks(judge *j) {
 }
 
 rag_status rag_graph__calibrate(const rag_graph *graph, const rag_graph_codes *codes, const uint64_t *inside,
-                                const uint32_t *sample, uint32_t count, const rag_graph_fetch *fetch, rag_pool *pool,
+                                const uint32_t *sample, uint32_t count, const rag_row_fetch *fetch, rag_pool *pool,
                                 uint32_t threads, rag_graph_meta *meta, rag_error *err) {
   judge j = {.graph = graph,
              .codes = codes,

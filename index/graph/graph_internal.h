@@ -38,7 +38,6 @@
 #define RAG_GRAPH_THREADS_MAX 256u
 #define RAG_GRAPH_LEVELS_MAX 15u // above the ground; m^15 rows
 #define RAG_GRAPH_RUNGS_MAX 16u
-#define RAG_GRAPH_FETCH_MAX 64u // rows of one call
 
 // What is walked; borrowed. Rows are as many as the graph has, each with rag_codes_int8_bytes(dimension) of codes.
 typedef struct rag_graph_codes {
@@ -49,13 +48,6 @@ typedef struct rag_graph_codes {
   uint32_t dimension;
   rag_metric metric;
 } rag_graph_codes;
-
-// Full-precision rows: out[i] is the vector of ids[i], readable until the next call with the same context. At most
-// RAG_GRAPH_FETCH_MAX at once. May fail, and the search fails with its status.
-typedef struct rag_graph_fetch {
-  rag_status (*rows)(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err);
-  void *context;
-} rag_graph_fetch;
 
 // ---------------------------------------------------------------------------------------------- layout
 
@@ -122,9 +114,9 @@ typedef struct rag_graph_options {
   uint32_t ef_construction; // 0: the default
   uint32_t threads;         // 0: 1
   uint64_t seed;
-  uint32_t sample;              // rows asked for the calibration, at most a tenth of all; 0: no calibration
-  const rag_graph_fetch *fetch; // for the calibration, from any of the threads at once, rows readable until the build
-                                // returns; NULL: decoded codes stand in
+  uint32_t sample;            // rows asked for the calibration, at most a tenth of all; 0: no calibration
+  const rag_row_fetch *fetch; // for the calibration, from any of the threads at once, rows readable until the build
+                              // returns; NULL: decoded codes stand in
   // Called by the building thread now and then; false stops the build with RAG_CANCELLED. NULL is fine.
   bool (*progress)(void *context, uint64_t done, uint64_t total);
   void *progress_context;
@@ -148,7 +140,7 @@ typedef struct rag_graph_query {
   const uint64_t *filter;   // bit i % 64 of word i / 64: row i may be found; bits past the rows are 0. NULL: every row
   uint64_t survivors;       // bits that are set
   const uint32_t *ordinals; // of the rows, for the hits; NULL: a row is its own
-  rag_graph_fetch fetch;
+  rag_row_fetch fetch;
   uint64_t deadline_ns; // monotonic clock; 0: none
 } rag_graph_query;
 
@@ -309,7 +301,7 @@ RAG_NODISCARD rag_status rag_graph__mend(const rag_graph_codes *codes, const uin
 // threads - 1 threads; NULL: one.
 RAG_NODISCARD rag_status rag_graph__calibrate(const rag_graph *graph, const rag_graph_codes *codes,
                                               const uint64_t *inside, const uint32_t *sample, uint32_t count,
-                                              const rag_graph_fetch *fetch, rag_pool *pool, uint32_t threads,
+                                              const rag_row_fetch *fetch, rag_pool *pool, uint32_t threads,
                                               rag_graph_meta *meta, rag_error *err);
 
 #endif

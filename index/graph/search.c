@@ -72,17 +72,15 @@ static bool passes(const uint64_t *filter, uint32_t row) {
 
 static rag_status rescore(search *s, rag_index_topk *top, rag_graph_stats *stats, rag_error *err) {
   const rag_graph_query *q = s->query;
-  const rag_kernels *kernels = rag_kernels_best();
   rag_metric metric = s->codes->metric;
   const uint64_t *pool = s->w->pool;
-  uint32_t count = s->w->count, ids[RAG_GRAPH_FETCH_MAX];
-  const float *rows[RAG_GRAPH_FETCH_MAX];
-  float by_codes[RAG_GRAPH_FETCH_MAX], raw[RAG_GRAPH_FETCH_MAX];
+  uint32_t count = s->w->count, ids[RAG_ROW_FETCH_MAX];
+  float by_codes[RAG_ROW_FETCH_MAX], raw[RAG_ROW_FETCH_MAX];
   float wrong_by = 0;
   for (uint32_t done = 0; done < count;) {
     // The first round has what would be answered if codes were right, and a few more.
     uint32_t first = q->k + RESCORE_FIRST, batch = 0;
-    uint32_t most = done < first ? RAG_MIN(first - done, RAG_GRAPH_FETCH_MAX) : RESCORE_BATCH;
+    uint32_t most = done < first ? RAG_MIN(first - done, RAG_ROW_FETCH_MAX) : RESCORE_BATCH;
     for (; batch < most && done + batch < count; batch++) {
       float score = rag_graph__key_score(pool[done + batch]);
       by_codes[batch] = rag_index__score(metric, metric == RAG_METRIC_L2 ? RAG_MAX(-score, 0.0f) : score);
@@ -90,9 +88,7 @@ static rag_status rescore(search *s, rag_index_topk *top, rag_graph_stats *stats
       ids[batch] = rag_graph__key_node(pool[done + batch]);
     }
     if (batch == 0) break;
-    RAG_TRY(q->fetch.rows(q->fetch.context, ids, batch, rows, err));
-    if (metric == RAG_METRIC_L2) kernels->l2_squared_gather(q->vector, rows, batch, s->codes->dimension, raw);
-    else kernels->dot_gather(q->vector, rows, batch, s->codes->dimension, raw);
+    RAG_TRY(rag_index__fetch_score(&q->fetch, metric, q->vector, ids, batch, s->codes->dimension, raw, err));
     for (uint32_t i = 0; i < batch; i++) {
       float score = rag_index__score(metric, raw[i]);
       wrong_by = RAG_MAX(wrong_by, RESCORE_MARGIN * fabsf(score - by_codes[i]));

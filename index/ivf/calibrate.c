@@ -16,19 +16,19 @@ _Static_assert(RAG_COUNT_OF(ladder) <= RAG_IVF_RUNGS_MAX, "room for every rung")
 typedef struct judge {
   rag_ivf *ivf;
   const rag_ivf_codes *codes;
-  rag_ivf_fetch fetch;
+  rag_row_fetch fetch;
   uint32_t count;   // queries
   uint32_t *sample; // their rows
   float *vectors;
   rag_index_hit *truth; // TRUTH for each query
   uint32_t truth_count; // the same for every query
-  float *decoded;       // where nothing is fetched: RAG_IVF_FETCH_MAX rows
+  float *decoded;       // where nothing is fetched: RAG_ROW_FETCH_MAX rows
   int8_t *query_codes;
   rag_ivf_scratch *scratch;
 } judge;
 
 // Stands in for a fetch: what the codes say.
-static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   judge *j = context;
   RAG_UNUSED(err);
   uint32_t dimension = j->codes->dimension;
@@ -53,11 +53,8 @@ static rag_status choose_sample(judge *j, uint64_t seed, rag_error *err) {
   for (uint32_t i = 0; i < j->count; i++) {
     uint64_t begin = (uint64_t)rows * i / j->count, end = (uint64_t)rows * (i + 1) / j->count;
     j->sample[i] = (uint32_t)(begin + mix(seed ^ mix(i)) % (end - begin));
-    const float *vector;
-    RAG_TRY(j->fetch.rows(j->fetch.context, &j->sample[i], 1, &vector, err));
-    memcpy(j->vectors + (size_t)i * dimension, vector, dimension * sizeof *vector);
   }
-  return RAG_OK;
+  return rag_index__fetch_copy(&j->fetch, j->sample, j->count, dimension, j->vectors, err);
 }
 
 static rag_status find_truth(judge *j, uint32_t number, rag_error *err) {
@@ -82,13 +79,11 @@ static rag_status find_truth(judge *j, uint32_t number, rag_error *err) {
   }
   rag_index__topk_finish(&by_codes);
   for (uint32_t done = 0; done < by_codes.count;) {
-    uint32_t ids[RAG_IVF_FETCH_MAX], count = RAG_MIN(RAG_IVF_FETCH_MAX, by_codes.count - done);
-    const float *rows[RAG_IVF_FETCH_MAX];
+    uint32_t ids[RAG_ROW_FETCH_MAX], count = RAG_MIN(RAG_ROW_FETCH_MAX, by_codes.count - done);
+    float raw[RAG_ROW_FETCH_MAX];
     for (uint32_t i = 0; i < count; i++) ids[i] = hits[done + i].ordinal;
-    RAG_TRY(j->fetch.rows(j->fetch.context, ids, count, rows, err));
-    for (uint32_t i = 0; i < count; i++) {
-      rag_index__topk_offer(&top, ids[i], rag_vector_score(vector, rows[i], codes->dimension, codes->metric));
-    }
+    RAG_TRY(rag_index__fetch_score(&j->fetch, codes->metric, vector, ids, count, codes->dimension, raw, err));
+    for (uint32_t i = 0; i < count; i++) rag_index__topk_offer(&top, ids[i], rag_index__score(codes->metric, raw[i]));
     done += count;
   }
   rag_index__topk_finish(&top);
@@ -154,13 +149,13 @@ rag_status rag_ivf__calibrate(rag_ivf *ivf, const rag_ivf_codes *codes, const ra
   j.sample = rag_alloc(j.count * sizeof *j.sample);
   j.vectors = rag_alloc(j.count * row_bytes);
   j.truth = rag_alloc((size_t)j.count * TRUTH * sizeof *j.truth);
-  j.decoded = rag_alloc(RAG_IVF_FETCH_MAX * row_bytes);
+  j.decoded = rag_alloc(RAG_ROW_FETCH_MAX * row_bytes);
   j.query_codes = rag_aligned_alloc(64, rag_codes_int8_bytes(codes->dimension));
   if (!j.sample || !j.vectors || !j.truth || !j.decoded || !j.query_codes) {
     status = rag_fail_no_memory(err, j.count * row_bytes);
     goto out;
   }
-  j.fetch = options->fetch ? *options->fetch : (rag_ivf_fetch){fetch_decoded, &j};
+  j.fetch = options->fetch ? *options->fetch : (rag_row_fetch){.rows = fetch_decoded, .context = &j};
   RAG_TRY_OUT(rag_ivf_scratch_create(&j.scratch, err));
   RAG_TRY_OUT(choose_sample(&j, options->seed, err));
   for (uint32_t i = 0; i < j.count; i++) RAG_TRY_OUT(find_truth(&j, i, err));

@@ -46,7 +46,6 @@
 #define RAG_IVF_ITERATIONS_DEFAULT 6u
 #define RAG_IVF_THREADS_MAX 256u
 #define RAG_IVF_RUNGS_MAX 16u
-#define RAG_IVF_FETCH_MAX 64u // rows of one call
 #define RAG_IVF_INPUTS_MAX 1024u
 // Sample rows for each list that are worth their training time (benchmarks/ivf).
 #define RAG_IVF_SAMPLE_FOR_EACH_LIST 80u
@@ -60,13 +59,6 @@ typedef struct rag_ivf_codes {
   uint32_t dimension;
   rag_metric metric;
 } rag_ivf_codes;
-
-// Full-precision rows: out[i] is the vector of ids[i], readable until the next call with the same context. At most
-// RAG_IVF_FETCH_MAX at once. May fail, and the search fails with its status.
-typedef struct rag_ivf_fetch {
-  rag_status (*rows)(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err);
-  void *context;
-} rag_ivf_fetch;
 
 // Called by the working thread now and then; false stops the work with RAG_CANCELLED.
 typedef bool (*rag_ivf_progress)(void *context, uint64_t done, uint64_t total);
@@ -196,7 +188,7 @@ typedef struct rag_ivf_options {
   bool single;                // a row in one list only: half the memory, some five times the lists to probe
   uint64_t seed;              // of the calibration's sample
   uint32_t sample;            // rows asked for the calibration, at most a tenth of all; 0: no calibration
-  const rag_ivf_fetch *fetch; // for the calibration's truth, one thread at a time; NULL: decoded codes stand in
+  const rag_row_fetch *fetch; // for the calibration's truth, one thread at a time; NULL: decoded codes stand in
   rag_ivf_progress progress;  // NULL is fine
   void *progress_context;
 } rag_ivf_options;
@@ -232,7 +224,7 @@ typedef struct rag_ivf_query {
   const uint64_t *filter;   // bit i % 64 of word i / 64: row i may be found; bits past the rows are 0. NULL: every row
   uint64_t survivors;       // bits that are set
   const uint32_t *ordinals; // of the rows, for the hits; NULL: a row is its own
-  rag_ivf_fetch fetch;
+  rag_row_fetch fetch;
   uint64_t deadline_ns; // monotonic clock; 0: none
 } rag_ivf_query;
 

@@ -184,14 +184,10 @@ static float to_codes(rag_metric metric, float final) {
 }
 
 static rag_status fetch_scores(search *s, const uint32_t *ids, uint32_t count, float *raw, rag_error *err) {
-  const rag_kernels *kernels = rag_kernels_best();
   const rag_ivf_query *q = s->query;
-  const float *rows[RAG_IVF_FETCH_MAX];
-  RAG_TRY(q->fetch.rows(q->fetch.context, ids, count, rows, err));
-  bool l2 = s->ivf->meta.metric == RAG_METRIC_L2;
-  (l2 ? kernels->l2_squared_gather : kernels->dot_gather)(q->vector, rows, count, s->ivf->meta.dimension, raw);
+  const rag_ivf_meta *m = &s->ivf->meta;
   s->stats->rescored += count;
-  return RAG_OK;
+  return rag_index__fetch_score(&q->fetch, (rag_metric)m->metric, q->vector, ids, count, m->dimension, raw, err);
 }
 
 static void offer(search *s, uint32_t row, float score) {
@@ -201,11 +197,11 @@ static void offer(search *s, uint32_t row, float score) {
 static rag_status rescore(search *s, rag_error *err) {
   const rag_ivf_query *q = s->query;
   rag_metric metric = (rag_metric)s->ivf->meta.metric;
-  uint32_t count = s->pool_count, ids[RAG_IVF_FETCH_MAX], first = q->k + RESCORE_FIRST;
-  float by_codes[RAG_IVF_FETCH_MAX], raw[RAG_IVF_FETCH_MAX], wrong_by = 0;
+  uint32_t count = s->pool_count, ids[RAG_ROW_FETCH_MAX], first = q->k + RESCORE_FIRST;
+  float by_codes[RAG_ROW_FETCH_MAX], raw[RAG_ROW_FETCH_MAX], wrong_by = 0;
   for (uint32_t done = 0; done < count;) {
     // The first round has what would be answered if codes were right, and a few more.
-    uint32_t most = done < first ? RAG_MIN(first - done, RAG_IVF_FETCH_MAX) : RESCORE_BATCH, batch = 0;
+    uint32_t most = done < first ? RAG_MIN(first - done, RAG_ROW_FETCH_MAX) : RESCORE_BATCH, batch = 0;
     for (; batch < most && done + batch < count; batch++) {
       by_codes[batch] = to_final(metric, key_score(s->pool[done + batch]));
       if (done >= first && by_codes[batch] + wrong_by < s->top->floor) break;

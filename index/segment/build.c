@@ -22,7 +22,7 @@ static rag_status gather(segment_build *b, rag_error *err) {
   uint32_t at = 0;
   for (uint32_t ordinal = 0; at < b->rows && rag_bitmap_next(b->row_set, ordinal, &ordinal); ordinal++) {
     b->ordinals[at] = ordinal;
-    b->vectors[at] = rag_index_view_vector(b->view, ordinal);
+    b->vectors[at] = b->view->engine->row(b->view, ordinal);
     if (b->vectors[at] == NULL) return rag_fail(err, RAG_INTERNAL, "row %u is to be sealed, and is not there", ordinal);
     if (++at % PROGRESS_ROWS == 0) RAG_TRY(rag_segment__go_on(b, 0, err));
   }
@@ -38,12 +38,14 @@ rag_status rag_segment__write(segment_build *b, uint32_t section, const void *da
 
 rag_status rag_segment__encode(segment_build *b, rag_error *err) {
   uint32_t dimension = b->shared->dimension, code_bytes = rag_codes_int8_bytes(dimension);
+  float room[RAG_DIMENSION_MAX];
   if (b->codes != NULL) return RAG_OK;
   b->codes = rag_aligned_alloc(64, (size_t)b->rows * code_bytes);
   b->factors = rag_realloc_array(NULL, b->rows, sizeof *b->factors);
   if (b->codes == NULL || b->factors == NULL) return rag_fail_no_memory(err, (size_t)b->rows * code_bytes);
   for (uint32_t i = 0; i < b->rows; i++) {
-    rag_codes_int8_encode(b->vectors[i], dimension, b->codes + (size_t)i * code_bytes, &b->factors[i]);
+    rag_codes_int8_encode(rag_segment__build_vector(b, i, room), dimension, b->codes + (size_t)i * code_bytes,
+                          &b->factors[i]);
     if (i % PROGRESS_ROWS == 0) RAG_TRY(rag_segment__go_on(b, 0, err));
   }
   return RAG_OK;
@@ -55,20 +57,28 @@ rag_status rag_segment__write_int8(segment_build *b, rag_error *err) {
   return rag_segment__write(b, SEGMENT_INT8_FACTORS, b->factors, b->rows * sizeof *b->factors, err);
 }
 
-rag_status rag_segment__build_fetch(void *context, const uint32_t *ids, uint32_t count, const float **out,
-                                    rag_error *err) {
+static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   const segment_build *b = context;
   RAG_UNUSED(err);
   for (uint32_t i = 0; i < count; i++) out[i] = b->vectors[ids[i]];
   return RAG_OK;
 }
 
+rag_row_fetch rag_segment__build_fetch(const segment_build *b) {
+  return (rag_row_fetch){.rows = fetch_rows, .context = (void *)(uintptr_t)b, .datatype = b->shared->datatype};
+}
+
+const float *rag_segment__build_vector(const segment_build *b, uint32_t row, float *room) {
+  return rag_index__row_read(b->shared->datatype, b->vectors[row], b->shared->dimension, room);
+}
+
 // ---------------------------------------------------------------------------------------------- the file
 
 static rag_status write_vectors(segment_build *b, rag_error *err) {
-  RAG_TRY(rag_segment__writer_section(b->writer, SEGMENT_VECTORS, err));
+  size_t row_bytes = rag_index__shared_row_bytes(b->shared);
+  RAG_TRY(rag_segment__writer_section(b->writer, rag_segment__vectors_section(b->shared), err));
   for (uint32_t i = 0; i < b->rows; i++) {
-    RAG_TRY(rag_segment__writer_append(b->writer, b->vectors[i], b->shared->dimension * sizeof(float), err));
+    RAG_TRY(rag_segment__writer_append(b->writer, b->vectors[i], row_bytes, err));
     if (i % PROGRESS_ROWS == 0) RAG_TRY(rag_segment__go_on(b, 0, err));
   }
   return RAG_OK;
@@ -163,8 +173,8 @@ rag_status rag_segment__copy_without(const rag_index_segment *s, const rag_bitma
     return rag_fail(err, RAG_UNIMPLEMENTED, "a segment of kind %s is not copied but built anew", s->kind->name);
   RAG_TRY_OUT(rag_segment__writer_create(path, &writer, err));
   RAG_TRY_OUT(rag_segment__copy_section(writer, s, SEGMENT_ORDINALS, err));
-  RAG_TRY_OUT(rag_segment__copy_rows(writer, s, SEGMENT_VECTORS, s->vectors, s->shared->dimension * sizeof(float), 0,
-                                     erase, err));
+  RAG_TRY_OUT(rag_segment__copy_rows(writer, s, rag_segment__vectors_section(s->shared), s->vectors,
+                                     rag_index__shared_row_bytes(s->shared), 0, erase, err));
   RAG_TRY_OUT(s->kind->copy_without(s, writer, erase, err));
   append_meta(&meta, s->shared, id, s->kind, s->rows, s->history);
   status = finish(&writer, &meta, err);

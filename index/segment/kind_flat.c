@@ -149,11 +149,12 @@ static rag_status flat_build(segment_build *b, rag_error *err) {
   uint32_t dimension = b->shared->dimension, bytes = rag_codes_bits_bytes(dimension);
   float *rotated = rag_realloc_array(NULL, rag_codes_padded(dimension), sizeof *rotated);
   uint8_t *code = rag_alloc(bytes);
+  float room[RAG_DIMENSION_MAX];
   rag_status status = RAG_OK;
   if (rotated == NULL || code == NULL) RAG_TRY_OUT(rag_fail_no_memory(err, bytes));
   RAG_TRY_OUT(rag_segment__writer_section(b->writer, SEGMENT_BITS, err));
   for (uint32_t i = 0; i < b->rows; i++) {
-    rag_codes_rotate(b->shared->rotation, b->vectors[i], rotated);
+    rag_codes_rotate(b->shared->rotation, rag_segment__build_vector(b, i, room), rotated);
     rag_codes_bits_encode(rotated, NULL, dimension, b->shared->metric, code);
     RAG_TRY_OUT(rag_segment__writer_append(b->writer, code, bytes, err));
     if (i % PROGRESS_ROWS == 0) RAG_TRY_OUT(rag_segment__go_on(b, i, err));

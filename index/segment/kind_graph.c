@@ -24,7 +24,7 @@ static rag_status graph_build(segment_build *b, rag_error *err) {
                            .rows = b->rows,
                            .dimension = b->shared->dimension,
                            .metric = b->shared->metric};
-  rag_graph_fetch fetch = {rag_segment__build_fetch, b};
+  rag_row_fetch fetch = rag_segment__build_fetch(b);
   rag_graph_options options = {.threads = b->threads,
                                .seed = SEED,
                                .sample = RAG_MIN(SEGMENT_CALIBRATION_ROWS, b->rows / 10),
@@ -103,7 +103,7 @@ static rag_status graph_search(const rag_index_segment *s, segment_search *searc
       .filter = survivors < s->rows ? words : NULL,
       .survivors = survivors,
       .ordinals = s->ordinals,
-      .fetch = {rag_segment__fetch, (void *)s},
+      .fetch = rag_segment__fetch(s),
       .deadline_ns = q->deadline_ns,
   };
   rag_graph_stats stats;

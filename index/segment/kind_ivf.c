@@ -149,6 +149,7 @@ static rag_status find_inputs(joining *j, const segment_build *b, const rag_ivf_
 static rag_status build_rest(joining *j, const segment_build *b, const rag_ivf_centroids *centroids,
                              const rag_ivf_options *all, rag_error *err) {
   uint32_t dimension = b->shared->dimension, bytes = rag_codes_int8_bytes(dimension);
+  float room[RAG_DIMENSION_MAX];
   j->rest = rag_realloc_array(NULL, b->rows, sizeof *j->rest);
   if (j->rest == NULL) return rag_fail_no_memory(err, b->rows * sizeof *j->rest);
   for (uint32_t row = 0; row < b->rows; row++)
@@ -158,7 +159,8 @@ static rag_status build_rest(joining *j, const segment_build *b, const rag_ivf_c
   j->factors = rag_realloc_array(NULL, j->rest_count, sizeof *j->factors);
   if (j->codes == NULL || j->factors == NULL) return rag_fail_no_memory(err, (size_t)j->rest_count * bytes);
   for (uint32_t i = 0; i < j->rest_count; i++)
-    rag_codes_int8_encode(b->vectors[j->rest[i]], dimension, j->codes + (size_t)i * bytes, &j->factors[i]);
+    rag_codes_int8_encode(rag_segment__build_vector(b, j->rest[i], room), dimension, j->codes + (size_t)i * bytes,
+                          &j->factors[i]);
   rag_ivf_codes codes = {j->codes, bytes, j->factors, j->rest_count, dimension, b->shared->metric};
   rag_ivf_options options = *all;
   options.sample = 0;
@@ -196,7 +198,7 @@ static rag_status ivf_build(segment_build *b, rag_error *err) {
   rag_ivf *ivf = NULL;
   rag_slice sections[RAG_IVF_SECTIONS];
   rag_status status = RAG_OK;
-  rag_ivf_fetch fetch = {rag_segment__build_fetch, b};
+  rag_row_fetch fetch = rag_segment__build_fetch(b);
   rag_ivf_options options = {.threads = b->threads,
                              .seed = SEED,
                              .sample = RAG_MIN(SEGMENT_CALIBRATION_ROWS, b->rows / 10),
@@ -292,7 +294,7 @@ static rag_status ivf_search(const rag_index_segment *s, segment_search *search,
       .filter = survivors < s->rows ? words : NULL,
       .survivors = survivors,
       .ordinals = s->ordinals,
-      .fetch = {rag_segment__fetch, (void *)s},
+      .fetch = rag_segment__fetch(s),
       .deadline_ns = q->deadline_ns,
   };
   rag_ivf_stats stats;

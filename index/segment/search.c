@@ -140,10 +140,8 @@ void rag_segment__scan_init(segment_scan *s, const rag_index_segment *segment, s
 
 void rag_segment__scan_flush(segment_scan *s) {
   const rag_index_shared *shared = s->segment->shared;
-  const float *query = s->search->query->vector;
-  if (shared->metric == RAG_METRIC_L2)
-    shared->kernels->l2_squared_gather(query, s->rows, s->pending, shared->dimension, s->scores);
-  else shared->kernels->dot_gather(query, s->rows, s->pending, shared->dimension, s->scores);
+  rag_index__rows_gather(shared->datatype, shared->metric, s->search->query->vector, s->rows, s->pending,
+                         shared->dimension, s->scores);
   for (uint32_t i = 0; i < s->pending; i++)
     rag_index__topk_offer(s->search->top, s->segment->ordinals[s->ids[i]],
                           rag_index__score(shared->metric, s->scores[i]));
@@ -152,10 +150,9 @@ void rag_segment__scan_flush(segment_scan *s) {
 }
 
 void rag_segment__scan_add(segment_scan *s, uint32_t row) {
-  const float *vector = s->segment->vectors + (size_t)row * s->segment->shared->dimension;
-  __builtin_prefetch(vector);
   s->ids[s->pending] = row;
-  s->rows[s->pending++] = vector;
+  s->rows[s->pending] = s->segment->vectors + row * rag_index__shared_row_bytes(s->segment->shared);
+  __builtin_prefetch(s->rows[s->pending++]);
   if (s->pending == SEGMENT_GATHER) rag_segment__scan_flush(s);
 }
 
@@ -176,14 +173,19 @@ rag_status rag_segment__scan_all(const rag_index_segment *segment, segment_searc
   return RAG_OK;
 }
 
-rag_status rag_segment__fetch(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err) {
+static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err) {
   const rag_index_segment *s = context;
+  size_t row_bytes = rag_index__shared_row_bytes(s->shared);
   RAG_UNUSED(err);
   for (uint32_t i = 0; i < count; i++) {
-    out[i] = s->vectors + (size_t)ids[i] * s->shared->dimension;
+    out[i] = s->vectors + ids[i] * row_bytes;
     for (uint32_t line = 0; line < 4; line++) __builtin_prefetch((const char *)out[i] + line * 64);
   }
   return RAG_OK;
+}
+
+rag_row_fetch rag_segment__fetch(const rag_index_segment *s) {
+  return (rag_row_fetch){.rows = fetch_rows, .context = (void *)(uintptr_t)s, .datatype = s->shared->datatype};
 }
 
 // ---------------------------------------------------------------------------------------------- the whole

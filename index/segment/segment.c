@@ -100,7 +100,11 @@ rag_status rag_segment__int8(const rag_index_segment *s, const uint8_t **out_bas
 
 static rag_status map_rows(rag_index_segment *s, rag_error *err) {
   s->ordinals = rag_segment__section(s, SEGMENT_ORDINALS, s->rows * sizeof *s->ordinals);
-  s->vectors = rag_segment__section(s, SEGMENT_VECTORS, (uint64_t)s->rows * s->shared->dimension * sizeof(float));
+  s->vectors = rag_segment__section(s, rag_segment__vectors_section(s->shared),
+                                    (uint64_t)s->rows * rag_index__shared_row_bytes(s->shared));
+  uint32_t other = SEGMENT_VECTORS + SEGMENT_VECTORS_BF16 - rag_segment__vectors_section(s->shared);
+  if (rag_segment__file_section(s->file, other).data != NULL)
+    return rag_segment__damaged(s, "its rows are of another datatype", err);
   if (s->ordinals == NULL || s->vectors == NULL)
     return rag_segment__damaged(s, "it has not the rows that it says", err);
   return make_set(s, err);
@@ -121,7 +125,7 @@ rag_status rag_segment__open(rag_index_shared *shared, const char *path, const r
   rag_segment__file_settle(s->file);
   RAG_TRY_OUT(map_rows(s, err));
   RAG_TRY_OUT(s->kind->open(s, err));
-  uint64_t plain = (uint64_t)s->rows * (sizeof *s->ordinals + shared->dimension * sizeof(float));
+  uint64_t plain = (uint64_t)s->rows * (sizeof *s->ordinals + rag_index__shared_row_bytes(shared));
   uint64_t bytes = rag_segment__file_bytes(s->file);
   uint64_t charge = bytes > plain ? bytes - plain : 0;
   if (rag_index__charge(shared, charge, false)) s->charged = charge; // not bounded: always true
@@ -132,11 +136,11 @@ out:
   return status;
 }
 
-const float *rag_segment__vector(const rag_index_segment *s, uint32_t ordinal) {
+const void *rag_segment__row(const rag_index_segment *s, uint32_t ordinal) {
   uint32_t low = 0, high = s->rows;
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
-    if (s->ordinals[middle] == ordinal) return s->vectors + (size_t)middle * s->shared->dimension;
+    if (s->ordinals[middle] == ordinal) return s->vectors + middle * rag_index__shared_row_bytes(s->shared);
     if (s->ordinals[middle] < ordinal) low = middle + 1;
     else high = middle;
   }

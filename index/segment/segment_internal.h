@@ -52,10 +52,11 @@ RAG_NODISCARD rag_status rag_segment__sweep(const char *dir, rag_error *err);
 // Sections of a segment's file: pinned. A kind's own are 16 apart, so that there is room for more.
 enum {
   SEGMENT_ORDINALS = 1,     // u32[rows], strictly ascending: row i is this ordinal
-  SEGMENT_VECTORS = 2,      // float[rows][dimension]
+  SEGMENT_VECTORS = 2,      // float[rows][dimension], or SEGMENT_VECTORS_BF16 where the index's rows are bfloat16
   SEGMENT_INT8 = 3,         // u8[rows][rag_codes_int8_bytes]
   SEGMENT_INT8_FACTORS = 4, // rag_codes_int8_factors[rows]
   SEGMENT_BITS = 5,         // u8[rows][rag_codes_bits_bytes], rotated with SEGMENT_ROTATION_SEED, of no centroid
+  SEGMENT_VECTORS_BF16 = 6, // u16[rows][rag_codes_bf16_padded]
   SEGMENT_GRAPH = 16,       // and the next two: rag_graph_section
   SEGMENT_IVF = 32,         // and the next three: rag_ivf_section
   SEGMENT_IVF_CENTROIDS = 36,
@@ -103,16 +104,19 @@ struct rag_index_segment {
   bool history;
   uint32_t rows;
   const uint32_t *ordinals;
-  const float *vectors;
-  rag_bitmap *set;  // owned reference: the ordinals
-  void *state;      // the kind's
-  uint64_t charged; // bytes counted against the bound: what searches walk
+  const uint8_t *vectors; // full-precision rows, one after another
+  rag_bitmap *set;        // owned reference: the ordinals
+  void *state;            // the kind's
+  uint64_t charged;       // bytes counted against the bound: what searches walk
 };
 
 // Opens and verifies a file, whole. RAG_NOT_FOUND, RAG_DATA_LOSS, RAG_FAILED_PRECONDITION (a newer format).
 RAG_NODISCARD rag_status rag_segment__open(rag_index_shared *shared, const char *path, const rag_segment_id *id,
                                            rag_index_segment **out, rag_error *err);
-const float *rag_segment__vector(const rag_index_segment *segment, uint32_t ordinal); // NULL: none
+const void *rag_segment__row(const rag_index_segment *segment, uint32_t ordinal); // NULL: none
+static inline uint32_t rag_segment__vectors_section(const rag_index_shared *shared) {
+  return shared->datatype == RAG_DATATYPE_BFLOAT16 ? SEGMENT_VECTORS_BF16 : SEGMENT_VECTORS;
+}
 // For kinds, while they open: a section of as many bytes; sections in a row; "PATH is damaged: WHAT".
 const void *rag_segment__section(const rag_index_segment *segment, uint32_t section, uint64_t bytes);
 void rag_segment__sections(const rag_index_segment *segment, uint32_t first, uint32_t count, rag_slice *out);
@@ -162,8 +166,8 @@ void rag_segment__select(const rag_index_segment *segment, const rag_bitmap *a, 
                          uint64_t *out_count);
 // For kinds: a search that found its way by codes was measured to find so many at its setting.
 void rag_segment__plan_recall(rag_index_plan *plan, double recall, uint32_t setting);
-// Full-precision rows, as the engines' fetch callbacks; context: the segment.
-rag_status rag_segment__fetch(void *context, const uint32_t *ids, uint32_t count, const float **out, rag_error *err);
+// The segment's full-precision rows, for engines.
+rag_row_fetch rag_segment__fetch(const rag_index_segment *segment);
 
 // Exact scores of rows, gathered and scored some hundreds at a time.
 #define SEGMENT_GATHER 256u
@@ -173,7 +177,7 @@ typedef struct segment_scan {
   uint32_t pending;
   uint64_t scored;
   uint32_t ids[SEGMENT_GATHER];
-  const float *rows[SEGMENT_GATHER];
+  const void *rows[SEGMENT_GATHER];
   float scores[SEGMENT_GATHER];
 } segment_scan;
 void rag_segment__scan_init(segment_scan *scan, const rag_index_segment *segment, segment_search *search);
@@ -200,8 +204,8 @@ struct segment_build {
   // Made by rag_segment__build, for the kind.
   uint32_t rows;
   uint32_t *ordinals;
-  const float **vectors; // of each row, in the view
-  uint8_t *codes;        // int8: rag_segment__encode
+  const void **vectors; // of each row, in the view
+  uint8_t *codes;       // int8: rag_segment__encode
   rag_codes_int8_factors *factors;
   segment_writer *writer;
 };
@@ -218,8 +222,9 @@ RAG_NODISCARD rag_status rag_segment__write_int8(segment_build *build, rag_error
 RAG_NODISCARD rag_status rag_segment__write(segment_build *build, uint32_t section, const void *data, size_t size,
                                             rag_error *err);
 RAG_NODISCARD rag_status rag_segment__go_on(const segment_build *build, uint64_t done, rag_error *err);
-rag_status rag_segment__build_fetch(void *context, const uint32_t *ids, uint32_t count, const float **out,
-                                    rag_error *err); // context: the build
+rag_row_fetch rag_segment__build_fetch(const segment_build *build); // its rows, for engines
+// The floats of a row; room: `dimension` of them.
+const float *rag_segment__build_vector(const segment_build *build, uint32_t row, float *room);
 // A section of equal rows, each of `erase` replaced by bytes of `blank`; a whole section as it is.
 RAG_NODISCARD rag_status rag_segment__copy_rows(segment_writer *writer, const rag_index_segment *segment,
                                                 uint32_t section, const void *base, size_t row_bytes, uint8_t blank,

@@ -47,7 +47,7 @@ void rag_index_task_destroy(rag_index_task *task) {
 static bool tail_is_long(const rag_index *index, const rag_index_view *view) {
   const rag_index_shared *shared = index->shared;
   uint64_t rows = rag_index_view_tail_rows(view), used = rag_index_memory_bytes(index);
-  uint64_t tail = RAG_MIN(rows * flat_row_bytes(shared->dimension), used);
+  uint64_t tail = RAG_MIN(rows * flat_row_bytes(shared), used);
   if (rows >= shared->seal_rows) return true;
   if (shared->bytes_max == 0 || rows < TAIL_MIN) return false;
   uint64_t left = shared->bytes_max > used - tail ? shared->bytes_max - (used - tail) : 0;
@@ -253,11 +253,12 @@ out:
 
 // Whether the file still has anything of these rows. What was erased before are zeros, and is not copied again.
 static bool knows_any(const rag_index_segment *segment, const rag_bitmap *rows) {
+  size_t row_bytes = rag_index__shared_row_bytes(segment->shared);
   for (uint32_t i = 0; i < segment->rows; i++) {
     if (!rag_bitmap_has(rows, segment->ordinals[i])) continue;
-    const float *row = segment->vectors + (size_t)i * segment->shared->dimension;
-    for (uint32_t d = 0; d < segment->shared->dimension; d++)
-      if (row[d] != 0) return true;
+    const uint8_t *row = segment->vectors + i * row_bytes;
+    for (size_t at = 0; at < row_bytes; at++)
+      if (row[at] != 0) return true;
   }
   return false;
 }

@@ -137,13 +137,13 @@ static rag_status segmented_remove(const rag_index_view *head, const rag_bitmap 
 
 // ---------------------------------------------------------------------------------------------- reading
 
-static const float *segmented_vector(const rag_index_view *head, uint32_t ordinal) {
+static const void *segmented_row(const rag_index_view *head, uint32_t ordinal) {
   const segmented_view *view = (const segmented_view *)head;
-  if (rag_bitmap_has(view->tail->present, ordinal)) return rag_index__flat.vector(view->tail, ordinal);
+  if (rag_bitmap_has(view->tail->present, ordinal)) return rag_index__flat.row(view->tail, ordinal);
   for (uint32_t i = 0; i < view->segment_count; i++) {
-    const float *row = rag_bitmap_has(view->segments[i].segment->set, ordinal)
-                           ? rag_segment__vector(view->segments[i].segment, ordinal)
-                           : NULL;
+    const void *row = rag_bitmap_has(view->segments[i].segment->set, ordinal)
+                          ? rag_segment__row(view->segments[i].segment, ordinal)
+                          : NULL;
     if (row != NULL) return row;
   }
   return NULL;
@@ -183,7 +183,7 @@ const rag_index_engine rag_index__segmented = {
     .create = segmented_create,
     .append = segmented_append,
     .remove = segmented_remove,
-    .vector = segmented_vector,
+    .row = segmented_row,
     .search = segmented_search,
 };
 

@@ -12,7 +12,7 @@ struct rag_kb__pins {
     rag_kb__object *object;
     rag_value chunk_row; // for chunk metadata
   } * pinned;
-  rag_arena *highlights; // NULL until there are any
+  rag_arena *made; // what hits have that lies nowhere else: highlights, decoded vectors; NULL until there are any
 };
 
 rag_kb__pins *rag_kb__pins_create(rag_kb *kb, rag_index_view *view, uint32_t count) {
@@ -40,7 +40,7 @@ void rag_search_result_free(rag_search_result *result) {
     }
     rag_ref_drop(pins->view);
     rag_ref_drop(pins->kb);
-    rag_arena_destroy(pins->highlights);
+    rag_arena_destroy(pins->made);
     rag_free(pins);
   }
   *result = (rag_search_result){0};
@@ -84,6 +84,11 @@ static rag_status live_object(rag_kb *kb, const rag_version *version, uint32_t c
   return rag_kb__object_get(kb, entry.revision, out, err);
 }
 
+static void *make(rag_kb__pins *pins, size_t bytes) {
+  if (pins->made == NULL) pins->made = rag_arena_create(0);
+  return pins->made != NULL ? rag_arena_alloc(pins->made, bytes) : NULL;
+}
+
 // A language that a document has of its own is that of its words; else the kb's.
 static rag_status highlight(const rag_kb__fill *fill, rag_kb__pins *pins, const rag_kb__object *object, rag_slice text,
                             rag_hit *hit, rag_error *err) {
@@ -96,8 +101,7 @@ static rag_status highlight(const rag_kb__fill *fill, rag_kb__pins *pins, const 
   rag_kbs__analyzer_give(fill->kb->kbs, own);
   if (found.count == 0) return RAG_OK;
   size_t bytes = found.count * sizeof *found.spans;
-  if (pins->highlights == NULL && (pins->highlights = rag_arena_create(0)) == NULL) return rag_fail_no_memory(err, 0);
-  rag_span *spans = rag_arena_alloc(pins->highlights, bytes);
+  rag_span *spans = make(pins, bytes);
   if (spans == NULL) return rag_fail_no_memory(err, bytes);
   memcpy(spans, found.spans, bytes);
   hit->highlights = spans;
@@ -150,6 +154,12 @@ rag_status rag_kb__hit_fill(const rag_kb__fill *fill, rag_kb__pins *pins, const 
       hit->chunk_metadata = chunk.metadata;
     }
   }
-  if (search->want_vector) hit->vector = rag_index_view_vector(pins->view, from->chunk);
+  if (search->want_vector) {
+    bool decoded = kb->datatype != RAG_DATATYPE_FLOAT32;
+    size_t bytes = kb->dimension * sizeof(float);
+    float *room = decoded ? make(pins, bytes) : NULL;
+    if (decoded && room == NULL) return rag_fail_no_memory(err, bytes);
+    hit->vector = rag_index_view_vector(pins->view, from->chunk, room);
+  }
   return RAG_OK;
 }

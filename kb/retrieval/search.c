@@ -55,6 +55,7 @@ typedef struct run {
   uint32_t wanted; // candidates that the ranking is for: k + offset, or more to choose from
   rag_kb__candidate *candidates;
   uint32_t count;
+  float *room; // for candidates' vectors, where they are not kept as floats; NULL: they are
   rag_search_plan *plan;
 } run;
 
@@ -360,8 +361,10 @@ static rag_status rank_all(run *r, rag_error *err) {
 }
 
 static const float *stored_vector(void *context, uint32_t chunk) {
-  const run *r = context;
-  return rag_index_view_vector(r->vectors, chunk);
+  run *r = context;
+  float *room = r->room;
+  if (room != NULL) r->room += r->kb->dimension;
+  return rag_index_view_vector(r->vectors, chunk, room);
 }
 
 static rag_status diversify(run *r, rag_error *err) {
@@ -376,6 +379,10 @@ static rag_status diversify(run *r, rag_error *err) {
                      .context = r,
                      .deadline_ns = search->deadline_ns};
   r->count = RAG_MIN(r->count, r->wanted);
+  if (r->kb->datatype != RAG_DATATYPE_FLOAT32) {
+    r->room = rag_arena_alloc(r->arena, (size_t)r->count * r->kb->dimension * sizeof *r->room);
+    if (r->room == NULL) return rag_fail_no_memory(err, (size_t)r->count * r->kb->dimension * sizeof *r->room);
+  }
   RAG_TRY(rag_kb__mmr_pick(&mmr, r->candidates, &r->count, err));
   r->plan->rank_ns += lap(&at_ns);
   return RAG_OK;

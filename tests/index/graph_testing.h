@@ -65,10 +65,10 @@ static inline void free_rows(rows *r) {
   free(r->factors);
 }
 
-static inline rag_status fetch_row(void *context, const uint32_t *ids, uint32_t count, const float **out,
+static inline rag_status fetch_row(void *context, const uint32_t *ids, uint32_t count, const void **out,
                                    rag_error *err) {
   rows *r = context;
-  assert_true(count > 0 && count <= RAG_GRAPH_FETCH_MAX);
+  assert_true(count > 0 && count <= RAG_ROW_FETCH_MAX);
   if (r->fetches_left == 0) return rag_fail(err, RAG_UNAVAILABLE, "no rows today");
   if (r->fetches_left != UINT32_MAX) r->fetches_left--;
   for (uint32_t i = 0; i < count; i++) {

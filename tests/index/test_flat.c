@@ -1,14 +1,14 @@
 // Goal: the flat engine returns exactly what the definition says: the k best of present AND filter by (score, lower
 // ordinal), with the scores' exact bits, whatever was appended, removed and appended again in between.
 //
-// Method: against a double loop and a full sort, over metrics, dimensions, numbers of rows around the sizes of words
+// Method: against a double loop and a full sort, over metrics, datatypes, dimensions, numbers of rows around the sizes of words
 // and blocks, ordinals with and without holes, filters of every density and shape, and every k; then the special cases
 // one by one.
 #include "index_testing.h"
 
-static rag_index *new_index(uint32_t dimension, rag_metric metric) {
+static rag_index *new_index(uint32_t dimension, rag_metric metric, rag_datatype datatype) {
   rag_index *index = NULL;
-  rag_index_options options = {.dimension = dimension, .metric = metric, .engine = "auto"};
+  rag_index_options options = {.dimension = dimension, .metric = metric, .datatype = datatype, .engine = "auto"};
   assert_int_equal(rag_index_create(&options, &index, NULL), RAG_OK);
   return index;
 }
@@ -17,14 +17,16 @@ static rag_index *new_index(uint32_t dimension, rag_metric metric) {
 typedef struct model {
   uint32_t dimension;
   rag_metric metric;
+  rag_datatype datatype;
   uint32_t ordinals; // room
   bool *present;
-  float *vectors;
+  float *vectors; // rounded where they are appended to an index of bfloat16
   rag_index *index;
 } model;
 
-static model model_create(uint32_t dimension, rag_metric metric, uint32_t ordinals, uint64_t *random) {
-  model m = {.dimension = dimension, .metric = metric, .ordinals = ordinals};
+static model model_create(uint32_t dimension, rag_metric metric, rag_datatype datatype, uint32_t ordinals,
+                          uint64_t *random) {
+  model m = {.dimension = dimension, .metric = metric, .datatype = datatype, .ordinals = ordinals};
   m.present = rag_calloc(ordinals, sizeof(bool));
   m.vectors = rag_calloc((size_t)ordinals * dimension, sizeof(float));
   assert_true(m.present && m.vectors);
@@ -32,7 +34,7 @@ static model model_create(uint32_t dimension, rag_metric metric, uint32_t ordina
   for (size_t i = 0; i < (size_t)ordinals * dimension; i++) {
     m.vectors[i] = dimension < 4 ? (float)(int)random_below(random, 9) - 4 : random_unit(random);
   }
-  m.index = new_index(dimension, metric);
+  m.index = new_index(dimension, metric, datatype);
   return m;
 }
 
@@ -48,7 +50,9 @@ static void model_append(model *m, uint32_t first, uint32_t end, uint32_t percen
   assert_true(ordinals && vectors);
   for (uint32_t o = first; o < end; o++) {
     if (m->present[o] || random_below(random, 100) >= percent) continue;
-    memcpy(vectors + (size_t)count * m->dimension, m->vectors + (size_t)o * m->dimension, m->dimension * sizeof(float));
+    float *vector = m->vectors + (size_t)o * m->dimension;
+    memcpy(vectors + (size_t)count * m->dimension, vector, m->dimension * sizeof *vector);
+    if (m->datatype == RAG_DATATYPE_BFLOAT16) rag_vector_round_bf16(vector, m->dimension);
     ordinals[count++] = o;
     m->present[o] = true;
   }
@@ -127,10 +131,12 @@ static void check_search(const model *m, const rag_bitmap *filter, uint32_t k, c
 }
 
 static void check_view(const model *m) {
+  float room[200];
+  assert_true(m->dimension <= RAG_COUNT_OF(room));
   rag_index_view *view = rag_index_pin(m->index);
   uint64_t rows = 0;
   for (uint32_t o = 0; o < m->ordinals; o++) {
-    const float *row = rag_index_view_vector(view, o);
+    const float *row = rag_index_view_vector(view, o, m->datatype == RAG_DATATYPE_FLOAT32 ? NULL : room);
     assert_true((row != NULL) == m->present[o]);
     assert_true(rag_bitmap_has(rag_index_view_present(view), o) == m->present[o]);
     if (!row) continue;
@@ -172,8 +178,8 @@ static void test_is_the_double_loop(void **state) {
   uint64_t random = 11;
   for (size_t d = 0; d < RAG_COUNT_OF(dimensions); d++) {
     for (size_t n = 0; n < RAG_COUNT_OF(sizes); n++) {
-      for (int metric = RAG_METRIC_COSINE; metric <= RAG_METRIC_L2; metric++) {
-        model m = model_create(dimensions[d], (rag_metric)metric, sizes[n], &random);
+      for (int which = 0; which < 6; which++) {
+        model m = model_create(dimensions[d], (rag_metric)(which % 3), (rag_datatype)(which / 3), sizes[n], &random);
         uint32_t cut = sizes[n] / 3;
         model_append(&m, cut, sizes[n], 100, &random); // the calls need not come in order of ordinals
         model_append(&m, 0, cut, n % 2 ? 100 : 60, &random);
@@ -189,10 +195,9 @@ static void test_is_the_double_loop(void **state) {
   }
 }
 
-static void test_spans_shards(void **state) {
-  (void)state;
+static void spans_shards(rag_datatype datatype) {
   uint64_t random = 13;
-  model m = model_create(5, RAG_METRIC_L2, 3 * RAG_BITMAP_BLOCK_BITS + 1000, &random);
+  model m = model_create(5, RAG_METRIC_L2, datatype, 3 * RAG_BITMAP_BLOCK_BITS + 1000, &random);
   model_append(&m, RAG_BITMAP_BLOCK_BITS - 100, RAG_BITMAP_BLOCK_BITS + 100, 100, &random);
   model_append(&m, 3 * RAG_BITMAP_BLOCK_BITS, 3 * RAG_BITMAP_BLOCK_BITS + 1000, 70, &random); // the third stays empty
   model_append(&m, 0, 2000, 10, &random);
@@ -206,9 +211,15 @@ static void test_spans_shards(void **state) {
   model_destroy(&m);
 }
 
+static void test_spans_shards(void **state) {
+  (void)state;
+  spans_shards(RAG_DATATYPE_FLOAT32);
+  spans_shards(RAG_DATATYPE_BFLOAT16);
+}
+
 static void test_the_largest_ordinal(void **state) {
   (void)state;
-  rag_index *index = new_index(2, RAG_METRIC_IP);
+  rag_index *index = new_index(2, RAG_METRIC_IP, RAG_DATATYPE_FLOAT32);
   const uint32_t ordinals[] = {0, UINT32_MAX};
   const float vectors[] = {1, 0, 2, 0};
   assert_int_equal(rag_index_append(index, ordinals, 2, vectors, NULL), RAG_OK);
@@ -220,7 +231,7 @@ static void test_the_largest_ordinal(void **state) {
   assert_int_equal(count, 2);
   assert_int_equal(hits[0].ordinal, UINT32_MAX);
   assert_int_equal(hits[1].ordinal, 0);
-  assert_true(rag_index_view_vector(view, UINT32_MAX)[0] == 2.0f);
+  assert_true(rag_index_view_vector(view, UINT32_MAX, NULL)[0] == 2.0f);
   rag_ref_drop(view);
   rag_index_destroy(index);
 }
@@ -229,7 +240,7 @@ static void test_equal_rows_come_by_ordinal(void **state) {
   (void)state;
   uint64_t random = 17;
   for (uint32_t dimension = 1; dimension <= 33; dimension += 16) {
-    model m = model_create(dimension, RAG_METRIC_L2, 1500, &random);
+    model m = model_create(dimension, RAG_METRIC_L2, (rag_datatype)(dimension / 16 % 2), 1500, &random);
     for (size_t i = 0; i < (size_t)1500 * dimension; i++) m.vectors[i] = 0.25f;
     model_append(&m, 700, 1500, 100, &random);
     model_append(&m, 0, 700, 100, &random);
@@ -242,7 +253,7 @@ static void test_equal_rows_come_by_ordinal(void **state) {
 static void test_empty(void **state) {
   (void)state;
   uint64_t random = 19;
-  model m = model_create(8, RAG_METRIC_COSINE, 10, &random);
+  model m = model_create(8, RAG_METRIC_COSINE, RAG_DATATYPE_FLOAT32, 10, &random);
   check_view(&m);
   check_search(&m, NULL, 10, m.vectors, NULL);
   assert_int_equal(rag_index_memory_bytes(m.index), 0);
@@ -253,8 +264,8 @@ static void test_empty(void **state) {
   check_search(&m, none, 10, m.vectors, NULL);
   rag_index_view *view = rag_index_pin(m.index);
   assert_string_equal(rag_index_view_build(view), "flat");
-  assert_null(rag_index_view_vector(view, 10));
-  assert_null(rag_index_view_vector(view, UINT32_MAX));
+  assert_null(rag_index_view_vector(view, 10, NULL));
+  assert_null(rag_index_view_vector(view, UINT32_MAX, NULL));
   rag_ref_drop(view);
   rag_ref_drop(none);
   model_destroy(&m);
@@ -263,12 +274,14 @@ static void test_empty(void **state) {
 static void test_scores_that_overflow_still_rank(void **state) {
   (void)state;
   uint64_t random = 23;
-  model m = model_create(16, RAG_METRIC_IP, 300, &random);
-  for (size_t i = 0; i < 300u * 16; i++) m.vectors[i] = random_unit(&random) * FLT_MAX; // infinities, NaN
-  model_append(&m, 0, 300, 100, &random);
-  check_search(&m, NULL, 300, m.vectors, NULL);
-  check_search(&m, NULL, 20, m.vectors + 16, NULL);
-  model_destroy(&m);
+  for (int datatype = RAG_DATATYPE_FLOAT32; datatype <= RAG_DATATYPE_BFLOAT16; datatype++) {
+    model m = model_create(16, RAG_METRIC_IP, (rag_datatype)datatype, 300, &random);
+    for (size_t i = 0; i < 300u * 16; i++) m.vectors[i] = random_unit(&random) * FLT_MAX; // infinities, NaN
+    model_append(&m, 0, 300, 100, &random);
+    check_search(&m, NULL, 300, m.vectors, NULL);
+    check_search(&m, NULL, 20, m.vectors + 16, NULL);
+    model_destroy(&m);
+  }
 }
 
 // Codes say next to nothing here, so everything hangs on how wrong they are allowed to be: rows that differ in the last
@@ -276,10 +289,10 @@ static void test_scores_that_overflow_still_rank(void **state) {
 static void test_what_codes_cannot_tell(void **state) {
   (void)state;
   uint64_t random = 31;
-  for (int metric = RAG_METRIC_COSINE; metric <= RAG_METRIC_L2; metric++) {
+  for (int which = 0; which < 6; which++) {
     for (uint32_t dimension = 7; dimension <= 200; dimension += 193) {
       for (int shape = 0; shape < 4; shape++) {
-        model m = model_create(dimension, (rag_metric)metric, 1300, &random);
+        model m = model_create(dimension, (rag_metric)(which % 3), (rag_datatype)(which / 3), 1300, &random);
         for (uint32_t row = 0; row < 1300; row++) {
           float magnitude = exp2f(random_unit(&random) * 30);
           for (uint32_t i = 0; i < dimension; i++) {
@@ -300,10 +313,10 @@ static void test_what_codes_cannot_tell(void **state) {
 }
 
 // A removed ordinal may come back with another vector; a view from before still sees the first.
-static void test_removed_rows_come_back_and_old_views_hold(void **state) {
-  (void)state;
+static void come_back(rag_datatype datatype) {
   uint64_t random = 29;
-  model m = model_create(6, RAG_METRIC_L2, 2500, &random);
+  float room[6];
+  model m = model_create(6, RAG_METRIC_L2, datatype, 2500, &random);
   model_append(&m, 0, 2500, 100, &random);
   rag_index_view *old = rag_index_pin(m.index);
   float *before = rag_alloc(2500 * 6 * sizeof(float));
@@ -322,7 +335,7 @@ static void test_removed_rows_come_back_and_old_views_hold(void **state) {
   }
   assert_int_equal(rag_index_view_rows(old), 2500);
   for (uint32_t o = 0; o < 2500; o++) {
-    assert_memory_equal(rag_index_view_vector(old, o), before + (size_t)o * 6, 6 * sizeof(float));
+    assert_memory_equal(rag_index_view_vector(old, o, room), before + (size_t)o * 6, 6 * sizeof(float));
   }
   // A view outlives the index.
   model_destroy(&m);
@@ -337,6 +350,25 @@ static void test_removed_rows_come_back_and_old_views_hold(void **state) {
   rag_free(before);
 }
 
+static void test_removed_rows_come_back_and_old_views_hold(void **state) {
+  (void)state;
+  come_back(RAG_DATATYPE_FLOAT32);
+  come_back(RAG_DATATYPE_BFLOAT16);
+}
+
+// Half the bytes of full precision are what the datatype is for.
+static void test_bfloat16_is_smaller(void **state) {
+  (void)state;
+  uint64_t random = 37, bytes[2];
+  for (int datatype = RAG_DATATYPE_FLOAT32; datatype <= RAG_DATATYPE_BFLOAT16; datatype++) {
+    model m = model_create(128, RAG_METRIC_COSINE, (rag_datatype)datatype, 4096, &random);
+    model_append(&m, 0, 4096, 100, &random);
+    bytes[datatype] = rag_index_memory_bytes(m.index);
+    model_destroy(&m);
+  }
+  assert_true(bytes[0] - bytes[1] >= 4096 * 128 * 2);
+}
+
 static void test_refuses_bad_arguments(void **state) {
   (void)state;
   rag_error err = {0};
@@ -346,8 +378,9 @@ static void test_refuses_bad_arguments(void **state) {
       {.dimension = RAG_DIMENSION_MAX + 1},
       {.dimension = 4, .engine = "graf"},
       {.dimension = 4, .metric = (rag_metric)3},
+      {.dimension = 4, .datatype = (rag_datatype)2},
   };
-  static const char *const fields[] = {"dimension", "dimension", "engine", "metric"};
+  static const char *const fields[] = {"dimension", "dimension", "engine", "metric", "datatype"};
   for (size_t i = 0; i < RAG_COUNT_OF(bad); i++) {
     assert_int_equal(rag_index_create(&bad[i], &none, &err), RAG_INVALID_ARGUMENT);
     assert_string_equal(err.field, fields[i]);
@@ -357,7 +390,7 @@ static void test_refuses_bad_arguments(void **state) {
   assert_int_equal(rag_index_create(&widest, &none, &err), RAG_OK);
   rag_index_destroy(none);
 
-  rag_index *index = new_index(1, RAG_METRIC_IP);
+  rag_index *index = new_index(1, RAG_METRIC_IP, RAG_DATATYPE_FLOAT32);
   const float vectors[3] = {1, 2, 3};
   const uint32_t good[] = {5, 6, 9}, same[] = {1, 2, 2}, falling[] = {1, 3, 2}, taken[] = {1, 6, 7};
   assert_int_equal(rag_index_append(index, same, 3, vectors, &err), RAG_INVALID_ARGUMENT);
@@ -395,6 +428,7 @@ int main(void) {
       cmocka_unit_test(test_scores_that_overflow_still_rank),
       cmocka_unit_test(test_what_codes_cannot_tell),
       cmocka_unit_test(test_removed_rows_come_back_and_old_views_hold),
+      cmocka_unit_test(test_bfloat16_is_smaller),
       cmocka_unit_test(test_refuses_bad_arguments),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static void assert_rows(rag_index *index, const rag_bitmap *want) {
   rag_index_view *view = rag_index_pin(index);
   assert_true(rag_bitmap_equal(rag_index_view_present(view), want));
   for (uint32_t o = 0; rag_bitmap_next(want, o, &o); o++) {
-    const float *row = rag_index_view_vector(view, o);
+    const float *row = rag_index_view_vector(view, o, NULL);
     assert_non_null(row);
     assert_true(row[0] == (float)o && row[DIMENSION - 1] == (float)o);
   }

@@ -41,7 +41,7 @@ static void *read_until_done(void *arg) {
     RAG_ASSERT(rag_index_search(view, &request, hits, &count, NULL, NULL) == RAG_OK);
     RAG_ASSERT(count == RAG_MIN(rag_index_view_rows(view), request.k));
     for (uint32_t i = 0; i < count; i++) {
-      const float *row = rag_index_view_vector(view, hits[i].ordinal);
+      const float *row = rag_index_view_vector(view, hits[i].ordinal, NULL);
       RAG_ASSERT(row && row[0] == hits[i].score);
       RAG_ASSERT((uint32_t)row[0] / (ROUNDS + 1) == hits[i].ordinal);
       for (uint32_t j = 1; j < DIMENSION; j++) RAG_ASSERT(row[j] == row[0]);
@@ -98,7 +98,7 @@ static void test_readers_never_see_half_a_write(void **state) {
   rag_index_view *view = rag_index_pin(shared_index);
   assert_int_equal(rag_index_view_rows(view), BATCH * BATCHES);
   rag_index_destroy(shared_index); // the view holds
-  assert_non_null(rag_index_view_vector(view, 0));
+  assert_non_null(rag_index_view_vector(view, 0, NULL));
   rag_ref_drop(view);
 }
 

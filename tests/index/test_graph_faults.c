@@ -17,7 +17,7 @@ static rag_status search(const rag_graph *g, rows *r, rag_graph_scratch *scratch
                        .ef = 30,
                        .filter = filter,
                        .survivors = filter ? count_bits(filter, r->count) : 0,
-                       .fetch = {fetch_row, r},
+                       .fetch = {.rows = fetch_row, .context = r},
                        .deadline_ns = deadline_ns};
   return rag_graph_search(g, &r->codes, &q, scratch, &top, NULL, err);
 }
@@ -25,7 +25,7 @@ static rag_status search(const rag_graph *g, rows *r, rag_graph_scratch *scratch
 static void test_no_memory_to_build(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(FEW_DISTINCT, 300, 16, RAG_METRIC_COSINE, 200, 4);
-  rag_graph_fetch fetch = {fetch_row, &r};
+  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
   for (uint32_t threads = 1; threads <= 2; threads++) {
     rag_graph_options options = {.m = 4, .ef_construction = 20, .threads = threads, .sample = 10, .fetch = &fetch};
     bool failed = true;
@@ -106,7 +106,7 @@ static void test_one_scratch(void **state) {
 static void test_fetch_fails(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(RANDOM, 2000, 16, RAG_METRIC_COSINE, 1, 4);
-  rag_graph_fetch fetch = {fetch_row, &r};
+  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_graph_options options = {.m = 4, .ef_construction = 20, .sample = 3, .fetch = &fetch};
   rag_graph *g = NULL;
   rag_error err;
@@ -221,7 +221,8 @@ static void test_two_segments(void **state) {
       rag_codes_int8_encode(row, 16, half.code + (size_t)i * 64, &half.factors[i]);
     }
     rag_graph *g = build(&half, 8, 40);
-    rag_graph_query q = {.vector = r.data, .k = 20, .ef = 500, .ordinals = ordinals, .fetch = {fetch_row, &half}};
+    rag_graph_query q = {
+        .vector = r.data, .k = 20, .ef = 500, .ordinals = ordinals, .fetch = {.rows = fetch_row, .context = &half}};
     rag_graph_stats stats;
     assert_int_equal(rag_graph_search(g, &half.codes, &q, scratch, &top, &stats, NULL), RAG_OK);
     rescored += stats.rescored;
@@ -252,8 +253,10 @@ static void *ask_often(void *context) {
     rag_index_hit found[10];
     rag_index_topk top;
     rag_index__topk_init(&top, found, 10, -FLT_MAX);
-    rag_graph_query q = {
-        .vector = a->r->data + (size_t)i * a->r->dimension, .k = 10, .ef = 40, .fetch = {fetch_row, a->r}};
+    rag_graph_query q = {.vector = a->r->data + (size_t)i * a->r->dimension,
+                         .k = 10,
+                         .ef = 40,
+                         .fetch = {.rows = fetch_row, .context = a->r}};
     if (rag_graph_search(a->graph, &a->r->codes, &q, scratch, &top, NULL, NULL) != RAG_OK) break;
     rag_index__topk_finish(&top);
     if (i == 0) memcpy(a->first, found, sizeof found);

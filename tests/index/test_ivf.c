@@ -270,7 +270,7 @@ static void test_calibration(void **state) {
   for (size_t m = 0; m < RAG_COUNT_OF(metrics); m++) {
     rows r = make_rows(RANDOM, 12000, 16, metrics[m], 1, 8), queries = make_rows(RANDOM, 200, 16, metrics[m], 1, 9);
     rag_ivf_centroids *centroids = train(&r, 0, 2);
-    rag_ivf_fetch fetch = {fetch_row, &r};
+    rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
     rag_ivf *ivf = build_ivf(centroids, &r, &(rag_ivf_options){.sample = 200, .fetch = &fetch, .threads = 2});
     assert_int_equal(ivf->meta.sample, 200);
     assert_true(ivf->meta.rung_count > 3);
@@ -367,8 +367,11 @@ static void test_segments_share_hits(void **state) {
       rag_index__topk_init(&top, hits, 10, -FLT_MAX);
       for (uint32_t h = 0; h < 2; h++) {
         rag_ivf_codes codes = codes_of(&half[h]);
-        rag_ivf_query q = {
-            .vector = query, .k = 10, .nprobe = 20, .ordinals = ordinals + 3000 * h, .fetch = {fetch_row, &half[h]}};
+        rag_ivf_query q = {.vector = query,
+                           .k = 10,
+                           .nprobe = 20,
+                           .ordinals = ordinals + 3000 * h,
+                           .fetch = {.rows = fetch_row, .context = &half[h]}};
         rag_ivf_stats stats;
         assert_int_equal(rag_ivf_search(ivf[h], &codes, &q, scratch, &top, &stats, NULL), RAG_OK);
         rescored[h] += stats.rescored;

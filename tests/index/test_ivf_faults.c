@@ -18,7 +18,7 @@ static rag_status search(const rag_ivf *ivf, rows *r, rag_ivf_scratch *scratch, 
                      .nprobe = 3,
                      .filter = filter,
                      .survivors = filter ? count_bits(filter, r->count) : 0,
-                     .fetch = {fetch_row, r},
+                     .fetch = {.rows = fetch_row, .context = r},
                      .deadline_ns = deadline_ns};
   return rag_ivf_search(ivf, &codes, &q, scratch, &top, NULL, err);
 }
@@ -64,7 +64,7 @@ static void test_no_memory_to_build(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(FEW_DISTINCT, 300, 16, RAG_METRIC_COSINE, 200, 4);
   rag_ivf_codes codes = codes_of(&r);
-  rag_ivf_fetch fetch = {fetch_row, &r};
+  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_ivf_centroids *centroids = train(&r, 12, 1);
   uint32_t map[300];
   for (uint32_t i = 0; i < 300; i++) map[i] = 299 - i;
@@ -172,7 +172,7 @@ static void test_fetch_fails(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(RANDOM, 2000, 16, RAG_METRIC_COSINE, 1, 4);
   rag_ivf_codes codes = codes_of(&r);
-  rag_ivf_fetch fetch = {fetch_row, &r};
+  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_ivf_options options = {.sample = 3, .fetch = &fetch};
   rag_ivf_centroids *centroids = train(&r, 12, 1);
   rag_ivf *ivf = NULL;
@@ -329,8 +329,10 @@ static void *search_much(void *arg) {
     rag_index_topk top;
     uint32_t row = (i * 31 + s->number) % s->r->count;
     rag_index__topk_init(&top, own, 10, -FLT_MAX);
-    rag_ivf_query q = {
-        .vector = s->r->data + (size_t)row * s->r->dimension, .k = 10, .nprobe = 4, .fetch = {fetch_row, s->r}};
+    rag_ivf_query q = {.vector = s->r->data + (size_t)row * s->r->dimension,
+                       .k = 10,
+                       .nprobe = 4,
+                       .fetch = {.rows = fetch_row, .context = s->r}};
     if (rag_ivf_search(s->ivf, &codes, &q, scratch, &top, NULL, NULL) != RAG_OK) break;
     rag_index__topk_finish(&top);
     s->found += own[0].ordinal == row;

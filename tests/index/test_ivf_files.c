@@ -29,7 +29,7 @@ static void test_threads_do_not_matter(void **state) {
   static const rag_metric metrics[] = {RAG_METRIC_COSINE, RAG_METRIC_IP, RAG_METRIC_L2};
   for (size_t m = 0; m < RAG_COUNT_OF(metrics); m++) {
     rows r = make_rows(CLUSTERED, 3001, 70, metrics[m], 40, 6);
-    rag_ivf_fetch fetch = {fetch_row, &r};
+    rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
     rag_ivf_centroids *first_centroids = NULL;
     rag_ivf *first = NULL;
     for (uint32_t threads = 1; threads <= 4; threads++) {
@@ -151,7 +151,7 @@ static void search_all_ways(const rag_ivf *ivf, rows *r) {
                        .nprobe = 6,
                        .filter = filters[f],
                        .survivors = filters[f] ? count_bits(filters[f], r->count) : 0,
-                       .fetch = {fetch_row, r}};
+                       .fetch = {.rows = fetch_row, .context = r}};
     assert_int_equal(rag_ivf_search(ivf, &codes, &q, scratch, &top, NULL, NULL), RAG_OK);
     rag_index__topk_finish(&top);
     for (uint32_t i = 0; i < top.count; i++) assert_true(hits[i].ordinal < r->count);

@@ -43,11 +43,16 @@ static void open_index(model *m) {
   OK(rag_index_create(&m->options, &m->index, &err));
 }
 
-static model *model_create(const char *engine, rag_metric metric, uint32_t dimension, uint32_t seal, uint32_t graph) {
+static model *model_of(const char *engine, rag_metric metric, rag_datatype datatype, uint32_t dimension, uint32_t seal,
+                       uint32_t graph) {
   model *m = calloc(1, sizeof *m);
   assert_non_null(m);
-  m->options = (rag_index_options){
-      .dimension = dimension, .metric = metric, .engine = engine, .seal_rows = seal, .graph_rows = graph};
+  m->options = (rag_index_options){.dimension = dimension,
+                                   .metric = metric,
+                                   .datatype = datatype,
+                                   .engine = engine,
+                                   .seal_rows = seal,
+                                   .graph_rows = graph};
   if (strcmp(engine, "faiss") == 0) m->options.factory = "IVF16,Flat";
   m->dimension = dimension;
   m->random = 11 + dimension + (uint64_t)metric;
@@ -60,6 +65,10 @@ static model *model_create(const char *engine, rag_metric metric, uint32_t dimen
   assert_non_null(mkdtemp(m->dir));
   open_index(m);
   return m;
+}
+
+static model *model_create(const char *engine, rag_metric metric, uint32_t dimension, uint32_t seal, uint32_t graph) {
+  return model_of(engine, metric, RAG_DATATYPE_FLOAT32, dimension, seal, graph);
 }
 
 static void model_free(model *m) {
@@ -93,9 +102,11 @@ static void append(model *m, uint32_t count) {
   }
   float *vectors = malloc(((size_t)used + 1) * m->dimension * sizeof *vectors);
   assert_non_null(vectors);
-  for (uint32_t i = 0; i < used; i++)
-    memcpy(vectors + (size_t)i * m->dimension, m->data + (size_t)ordinals[i] * m->dimension,
-           m->dimension * sizeof(float));
+  for (uint32_t i = 0; i < used; i++) {
+    float *row = m->data + (size_t)ordinals[i] * m->dimension;
+    memcpy(vectors + (size_t)i * m->dimension, row, m->dimension * sizeof *row);
+    if (m->options.datatype == RAG_DATATYPE_BFLOAT16) rag_vector_round_bf16(row, m->dimension);
+  }
   OK(rag_index_append(m->index, ordinals, used, vectors, &err));
   (void)first;
   free(vectors);
@@ -169,7 +180,7 @@ static void check(model *m) {
   uint32_t present = 0;
   for (uint32_t i = 0; i < m->rows; i++) {
     present += m->present[i];
-    const float *row = rag_index_view_vector(view, i);
+    const float *row = rag_index_view_vector(view, i, query);
     if (m->present[i] != (row != NULL)) fail_msg("row %u: %d", i, row != NULL);
     if (row) assert_memory_equal(row, m->data + (size_t)i * m->dimension, m->dimension * sizeof *row);
   }
@@ -303,21 +314,25 @@ static void erase_some(model *m) {
   for (uint32_t i = 0; i < m->rows; i++)
     gone[i] = gone[i] || (m->dimension > 1 && !m->present[i] && m->data[(size_t)i * m->dimension] != 0 &&
                           random_below(&m->random, 200) == 0);
+  uint8_t row[SEGMENT_ALIGN];
+  size_t row_bytes = rag_index__row_bytes(m->options.datatype, m->dimension);
+  assert_true(row_bytes <= sizeof row);
   for (uint32_t i = 0; i < m->rows; i++) {
     if (!gone[i]) continue;
+    rag_index__row_write(m->options.datatype, m->data + (size_t)i * m->dimension, m->dimension, row);
     for (uint32_t j = 0; j < m->id_count; j++) {
       char path[160];
       path_of(m, &m->ids[j], path);
-      assert_false(file_has(path, m->data + (size_t)i * m->dimension, m->dimension * sizeof(float)));
+      assert_false(file_has(path, row, row_bytes));
     }
   }
   rag_ref_drop(set);
   free(gone);
 }
 
-static void run_history(const char *engine, rag_metric metric, uint32_t dimension, uint32_t seal, uint32_t graph,
-                        double floor) {
-  model *m = model_create(engine, metric, dimension, seal, graph);
+static void run_history(const char *engine, rag_metric metric, rag_datatype datatype, uint32_t dimension, uint32_t seal,
+                        uint32_t graph, double floor) {
+  model *m = model_of(engine, metric, datatype, dimension, seal, graph);
   for (int step = 0; step < 90; step++) {
     switch (random_below(&m->random, 10)) {
     default:
@@ -347,8 +362,9 @@ static void run_history(const char *engine, rag_metric metric, uint32_t dimensio
   while (do_one(m, false)) continue;
   check(m);
   if (getenv("RAGD_TEST_VERBOSE"))
-    printf("%s %s %u: recall %.4f of %u, %u segments, %u rows, %.2f written\n", engine, rag_metric_name(metric),
-           dimension, m->recall / m->asked, m->asked, m->id_count, m->rows, (double)m->written / m->rows);
+    printf("%s %s %s %u: recall %.4f of %u, %u segments, %u rows, %.2f written\n", engine, rag_metric_name(metric),
+           rag_datatype_name(datatype), dimension, m->recall / m->asked, m->asked, m->id_count, m->rows,
+           (double)m->written / m->rows);
   if (m->recall / m->asked < floor) fail_msg("recall %.4f, below %.4f", m->recall / m->asked, floor);
   (void)do_one(m, true);
   check(m);
@@ -357,14 +373,19 @@ static void run_history(const char *engine, rag_metric metric, uint32_t dimensio
 
 static void test_histories(void **state) {
   RAG_UNUSED(state);
-  run_history("auto", RAG_METRIC_COSINE, 40, 400, 3000, 0.98);
-  run_history("auto", RAG_METRIC_L2, 65, 300, 2000, 0.98);
-  run_history("auto", RAG_METRIC_IP, 24, 700, 1000000, 0.98);
-  run_history("graph", RAG_METRIC_COSINE, 24, 400, 0, 0.97);
-  run_history("auto", RAG_METRIC_L2, 1, 256, 1024, 0.98);
-  run_history("ivf", RAG_METRIC_COSINE, 40, 400, 1000, 0.97);
-  run_history("ivf", RAG_METRIC_L2, 24, 400, 500, 0.97);
-  run_history("faiss", RAG_METRIC_COSINE, 24, 400, 500, 0.97);
+  const rag_datatype full = RAG_DATATYPE_FLOAT32, half = RAG_DATATYPE_BFLOAT16;
+  run_history("auto", RAG_METRIC_COSINE, full, 40, 400, 3000, 0.98);
+  run_history("auto", RAG_METRIC_L2, full, 65, 300, 2000, 0.98);
+  run_history("auto", RAG_METRIC_IP, full, 24, 700, 1000000, 0.98);
+  run_history("graph", RAG_METRIC_COSINE, full, 24, 400, 0, 0.97);
+  run_history("auto", RAG_METRIC_L2, full, 1, 256, 1024, 0.98);
+  run_history("ivf", RAG_METRIC_COSINE, full, 40, 400, 1000, 0.97);
+  run_history("ivf", RAG_METRIC_L2, full, 24, 400, 500, 0.97);
+  run_history("faiss", RAG_METRIC_COSINE, full, 24, 400, 500, 0.97);
+  run_history("auto", RAG_METRIC_COSINE, half, 40, 400, 3000, 0.98);
+  run_history("auto", RAG_METRIC_L2, half, 9, 700, 1000000, 0.98);
+  run_history("ivf", RAG_METRIC_IP, half, 33, 400, 1000, 0.97);
+  run_history("faiss", RAG_METRIC_L2, half, 24, 400, 500, 0.97);
 }
 
 // ---------------------------------------------------------------------------------------------- single rules
@@ -420,9 +441,8 @@ static void flip(const char *path, uint64_t offset, uint8_t mask) {
   close(fd);
 }
 
-static void test_damage(void **state) {
-  RAG_UNUSED(state);
-  model *m = model_create("auto", RAG_METRIC_COSINE, 24, 400, 1500);
+static void damage(rag_datatype datatype) {
+  model *m = model_of("auto", RAG_METRIC_COSINE, datatype, 24, 400, 1500);
   for (int round = 0; round < 2; round++) { // 1-bit codes, then a graph
     append(m, round == 0 ? 500 : 2000);
     assert_true(do_one(m, true));
@@ -469,6 +489,30 @@ static void test_damage(void **state) {
     check(m);
   }
   model_free(m);
+}
+
+static void test_damage(void **state) {
+  RAG_UNUSED(state);
+  damage(RAG_DATATYPE_FLOAT32);
+  damage(RAG_DATATYPE_BFLOAT16);
+}
+
+// A file with rows of another datatype is not this index's, and made anew like a damaged one.
+static void test_another_datatype(void **state) {
+  RAG_UNUSED(state);
+  for (int datatype = RAG_DATATYPE_FLOAT32; datatype <= RAG_DATATYPE_BFLOAT16; datatype++) {
+    model *m = model_of("auto", RAG_METRIC_COSINE, (rag_datatype)datatype, 32, 400, 1500);
+    append(m, 500);
+    assert_true(do_one(m, true));
+    rag_bitmap *exist = bitmap_of(m->present, m->rows);
+    rag_index_destroy(m->index);
+    m->options.datatype = datatype == RAG_DATATYPE_FLOAT32 ? RAG_DATATYPE_BFLOAT16 : RAG_DATATYPE_FLOAT32;
+    open_index(m);
+    assert_int_equal(rag_index_restore(m->index, m->dir, &m->ids[0], exist, &err), RAG_DATA_LOSS);
+    assert_non_null(strstr(err.message, "datatype"));
+    rag_ref_drop(exist);
+    model_free(m);
+  }
 }
 
 static bool stop_at_once(void *context, uint64_t done, uint64_t total) {
@@ -596,7 +640,7 @@ static void *read_on(void *context) {
     uint64_t rows = rag_index_view_rows(view);
     if (count != RAG_MIN(rows, (uint64_t)20)) abort();
     for (uint32_t i = 0; i < count; i++) {
-      const float *row = rag_index_view_vector(view, mine[i].ordinal);
+      const float *row = rag_index_view_vector(view, mine[i].ordinal, NULL);
       if (row == NULL || float_bits(rag_vector_score(query, row, 16, RAG_METRIC_COSINE)) != float_bits(mine[i].score))
         abort();
     }
@@ -630,9 +674,9 @@ static void test_readers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_histories), cmocka_unit_test(test_few_segments),   cmocka_unit_test(test_recall_targets),
-      cmocka_unit_test(test_damage),    cmocka_unit_test(test_stop_and_abort), cmocka_unit_test(test_no_memory),
-      cmocka_unit_test(test_readers),
+      cmocka_unit_test(test_histories), cmocka_unit_test(test_few_segments),     cmocka_unit_test(test_recall_targets),
+      cmocka_unit_test(test_damage),    cmocka_unit_test(test_stop_and_abort),   cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_readers),   cmocka_unit_test(test_another_datatype),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

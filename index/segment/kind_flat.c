@@ -13,6 +13,7 @@
 #define CERTAINTY_HIGH 3.0f // standard deviations, where a recall above HIGH_RECALL is asked for
 #define HIGH_RECALL 0.99
 #define PROGRESS_ROWS 4096u
+#define LANES 16u // estimates looked at together
 
 typedef struct flat_scratch {
   float *rotated;             // the query
@@ -68,23 +69,62 @@ static rag_status scratch_of(const rag_index_segment *s, segment_scratch *all, u
   return RAG_OK;
 }
 
-// What codes estimate (for l2 minus the squared distance) of a score.
-static float raw_of(rag_metric metric, float score) {
-  return metric == RAG_METRIC_L2 ? -score * score : score;
+// Words with a row in them, one after another, of at most SEGMENT_GATHER rows. False: there are no more.
+typedef struct run {
+  uint32_t word, words, first, rows;
+} run;
+
+static bool next_run(const rag_index_segment *s, const uint64_t *words, run *r) {
+  uint32_t all = (s->rows + 63) / 64, w = r->word + r->words;
+  while (w < all && words[w] == 0) w++;
+  *r = (run){.word = w, .first = w * 64};
+  if (w == all) return false;
+  while (w + r->words < all && words[w + r->words] != 0 && r->words < SEGMENT_GATHER / 64) r->words++;
+  r->rows = RAG_MIN(r->words * 64, s->rows - r->first);
+  return true;
 }
 
-static void estimate(const rag_index_segment *s, const rag_codes_bits_query *query, const uint64_t *words,
-                     float *scores, float *errors) {
-  const rag_codes_kernels *kernels = rag_codes_kernels_best();
-  const uint8_t *bits = s->state;
+static void estimate(const rag_index_segment *s, const rag_codes_bits_query *query, const run *r, float *scores,
+                     float *errors) {
   size_t stride = rag_codes_bits_bytes(s->shared->dimension);
-  uint32_t all = (s->rows + 63) / 64;
-  for (uint32_t w = 0, run; w < all; w += run) { // words with a row in them, one after another
-    run = 1;
-    if (words[w] == 0) continue;
-    while (w + run < all && words[w + run] != 0 && run < SEGMENT_GATHER / 64) run++;
-    uint32_t first = w * 64, count = RAG_MIN(run * 64, s->rows - first);
-    kernels->bits_rows(query, bits + first * stride, stride, count, scores + first, errors + first);
+  const uint8_t *bits = s->state;
+  rag_codes_kernels_best()->bits_rows(query, bits + r->first * stride, stride, r->rows, scores, errors);
+}
+
+// The least that an estimate and its error must reach for a row to be among the hits.
+static float floor_of(const segment_search *search, rag_metric metric) {
+  float floor = search->top->floor;
+  if (metric == RAG_METRIC_L2) floor = -floor * floor; // estimates are of minus the squared distance
+  return floor - fabsf(floor) * 1e-5f;                 // what rounding may do
+}
+
+typedef float float4 __attribute__((vector_size(16)));
+typedef int32_t int4 __attribute__((vector_size(16)));
+
+static bool any_above(const float scores[LANES], const float errors[LANES], float floor) {
+  int4 above = {0};
+  for (uint32_t i = 0; i < LANES; i += 4) {
+    float4 score, error;
+    memcpy(&score, scores + i, sizeof score);
+    memcpy(&error, errors + i, sizeof error);
+    above |= score + error >= floor;
+  }
+  uint64_t half[2];
+  memcpy(half, &above, sizeof half);
+  return (half[0] | half[1]) != 0;
+}
+
+// Has those rows of a run scored exactly that may be among the hits. scores, errors: of its first row on, and as many as
+// whole words have.
+static void sift(segment_scan *scan, const run *r, const uint64_t *words, const float *scores, const float *errors) {
+  float floor = floor_of(scan->search, scan->segment->shared->metric);
+  for (uint32_t at = 0; at < r->words * 64; at += LANES) {
+    if (!any_above(scores + at, errors + at, floor)) continue; // nearly always
+    uint32_t passing = (uint32_t)(words[r->word + at / 64] >> at % 64) & ((1u << LANES) - 1);
+    for (; passing != 0; passing &= passing - 1) {
+      uint32_t i = at + (uint32_t)__builtin_ctz(passing);
+      if (scores[i] + errors[i] >= floor) rag_segment__scan_add(scan, r->first + i);
+    }
   }
 }
 
@@ -103,43 +143,57 @@ static void ask(const rag_index_segment *s, const segment_search *search, flat_s
   rag_codes_bits_query_list(out, shared->metric, 0, (float)sqrt(norm));
 }
 
-static rag_status flat_search(const rag_index_segment *s, segment_search *search, const uint64_t *words,
-                              uint64_t survivors, rag_error *err) {
-  const rag_index_query *q = search->query;
-  uint32_t pool_rows = q->k + POOL_RESERVE, all = (s->rows + 63) / 64;
-  flat_scratch *scratch = NULL;
-  if (survivors <= pool_rows) return rag_segment__scan_all(s, search, words, err);
-  RAG_TRY(scratch_of(s, search->scratch, pool_rows, &scratch, err));
-  ask(s, search, scratch);
-  float *scores = scratch->estimates, *errors = scores + s->rows + 64;
-  estimate(s, &scratch->query, words, scores, errors);
-  search->plan->candidates += survivors;
+// The list is full: estimates stay in the first-level cache, and each run is sifted by what the ones before it found.
+static void search_full(const rag_index_segment *s, segment_scan *scan, const rag_codes_bits_query *query,
+                        const uint64_t *words) {
+  float scores[SEGMENT_GATHER] = {0}, errors[SEGMENT_GATHER] = {0}; // past a last word's rows they say nothing
+  for (run r = {0}; next_run(s, words, &r);) {
+    estimate(s, query, &r, scores, errors);
+    sift(scan, &r, words, scores, errors);
+  }
+}
 
-  segment_scan scan;
-  rag_segment__scan_init(&scan, s, search);
-  bool full = search->top->count == search->top->capacity;
-  rag_index_topk best = {0};
-  if (!full) rag_index__topk_init(&best, scratch->pool, pool_rows, -FLT_MAX);
-  for (uint32_t w = 0; !full && w < all; w++)
-    for (uint64_t word = words[w]; word != 0; word &= word - 1) {
-      uint32_t row = w * 64 + (uint32_t)__builtin_ctzll(word);
-      rag_index__topk_offer(&best, row, RAG_MAX(scores[row], -FLT_MAX));
-    }
-  if (!full) rag_index__topk_finish(&best);
-  RAG_TRY(rag_index__check_deadline(q, err));
+// Those that fill it come first, the best by estimate.
+static rag_status fill(const rag_index_segment *s, segment_scan *scan, flat_scratch *scratch, uint32_t pool_rows,
+                       const uint64_t *words, rag_error *err) {
+  uint32_t room = (s->rows + 63) / 64 * 64;
+  float *scores = scratch->estimates, *errors = scores + room;
+  rag_index_topk best;
+  rag_index__topk_init(&best, scratch->pool, pool_rows, -FLT_MAX);
+  for (uint32_t i = s->rows; i < room; i++) scores[i] = errors[i] = 0;
+  for (run r = {0}; next_run(s, words, &r);) {
+    estimate(s, &scratch->query, &r, scores + r.first, errors + r.first);
+    for (uint32_t w = r.word; w < r.word + r.words; w++)
+      for (uint64_t word = words[w]; word != 0; word &= word - 1) {
+        uint32_t row = w * 64 + (uint32_t)__builtin_ctzll(word);
+        rag_index__topk_offer(&best, row, RAG_MAX(scores[row], -FLT_MAX));
+      }
+  }
+  rag_index__topk_finish(&best);
+  RAG_TRY(rag_index__check_deadline(scan->search->query, err));
   for (uint32_t i = 0; i < best.count; i++) {
     uint32_t row = scratch->pool[i].ordinal;
-    errors[row] = -INFINITY; // done
-    rag_segment__scan_add(&scan, row);
+    errors[row] = NAN; // done: at or above nothing
+    rag_segment__scan_add(scan, row);
   }
-  rag_segment__scan_flush(&scan);
-  float floor = raw_of(s->shared->metric, search->top->floor);
-  floor -= fabsf(floor) * 1e-5f; // what rounding may do
-  for (uint32_t w = 0; w < all; w++)
-    for (uint64_t word = words[w]; word != 0; word &= word - 1) {
-      uint32_t row = w * 64 + (uint32_t)__builtin_ctzll(word);
-      if (scores[row] + errors[row] >= floor) rag_segment__scan_add(&scan, row);
-    }
+  rag_segment__scan_flush(scan);
+  for (run r = {0}; next_run(s, words, &r);) sift(scan, &r, words, scores + r.first, errors + r.first);
+  return RAG_OK;
+}
+
+static rag_status flat_search(const rag_index_segment *s, segment_search *search, const uint64_t *words,
+                              uint64_t survivors, rag_error *err) {
+  uint32_t pool_rows = search->query->k + POOL_RESERVE;
+  flat_scratch *scratch = NULL;
+  segment_scan scan;
+  if (survivors <= pool_rows) return rag_segment__scan_all(s, search, words, err);
+  RAG_TRY(rag_index__check_deadline(search->query, err));
+  RAG_TRY(scratch_of(s, search->scratch, pool_rows, &scratch, err));
+  ask(s, search, scratch);
+  rag_segment__scan_init(&scan, s, search);
+  search->plan->candidates += survivors;
+  if (search->top->count == search->top->capacity) search_full(s, &scan, &scratch->query, words);
+  else RAG_TRY(fill(s, &scan, scratch, pool_rows, words, err));
   rag_segment__scan_flush(&scan);
   search->plan->rescored += scan.scored;
   return RAG_OK;

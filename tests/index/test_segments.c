@@ -407,6 +407,27 @@ static void test_few_segments(void **state) { // and few writes of each row
   model_free(m);
 }
 
+// Distances that no float holds are all the lowest score: rows are found by their number, and none twice.
+static void test_overflow(void **state) {
+  RAG_UNUSED(state);
+  model *m = model_create("auto", RAG_METRIC_L2, 8, 100, 1000000);
+  float query[8];
+  for (uint32_t i = 0; i < 600; i++) {
+    float *row = m->data + (size_t)i * 8;
+    for (uint32_t d = 0; d < 8; d++) row[d] = 3e38f * random_unit(&m->random);
+    m->present[i] = m->live[i] = true;
+    OK(rag_index_append(m->index, &i, 1, row, &err));
+  }
+  m->rows = 600;
+  assert_true(do_one(m, true));
+  for (uint32_t round = 0; round < 20; round++) {
+    for (uint32_t d = 0; d < 8; d++) query[d] = 3e38f * random_unit(&m->random);
+    ask(m, query, 1 + round, NULL, true, 0);
+    ask(m, query, 1 + round, NULL, false, 0);
+  }
+  model_free(m);
+}
+
 static void test_recall_targets(void **state) {
   RAG_UNUSED(state);
   model *m = model_create("auto", RAG_METRIC_COSINE, 64, 20000, 5000);
@@ -676,7 +697,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_histories), cmocka_unit_test(test_few_segments),     cmocka_unit_test(test_recall_targets),
       cmocka_unit_test(test_damage),    cmocka_unit_test(test_stop_and_abort),   cmocka_unit_test(test_no_memory),
-      cmocka_unit_test(test_readers),   cmocka_unit_test(test_another_datatype),
+      cmocka_unit_test(test_readers),   cmocka_unit_test(test_another_datatype), cmocka_unit_test(test_overflow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 //
 // Usage: bench_sealing DIR BASE.fbin QUERIES.fbin [option value]... > results/NAME.json
 //          --rows N (all)  --rate N (1000 documents a second)  --seconds N (60)  --commits N (1000)  --engine NAME (auto)
+//          --datatype NAME (float32)  --readers N (1: threads that search while others write)
 //
 // A knowledge base of client vectors, one chunk a document, made anew in DIR:
 //   load      commits of 1,000 documents; then until the index job has nothing left to do
@@ -34,6 +35,7 @@
   } while (0)
 #define K 10u
 #define SAMPLES_MAX 2000000u
+#define READERS_MAX 16u
 
 typedef struct set { // a .fbin file: u32 rows, u32 dimension, floats
   uint32_t rows, dimension;
@@ -52,14 +54,15 @@ static set read_set(const char *path) {
 
 static struct {
   const char *dir, *engine;
-  uint32_t rows, rate, seconds, commits;
+  rag_datatype datatype;
+  uint32_t rows, rate, seconds, commits, readers;
   set base, queries;
   rag_store *store;
   rag_jobs *jobs;
   rag_kbs *kbs;
   rag_kb *kb;
   uint32_t next; // document to be put
-} b = {.engine = "auto", .rate = 1000, .seconds = 60, .commits = 1000};
+} b = {.engine = "auto", .rate = 1000, .seconds = 60, .commits = 1000, .readers = 1};
 
 static double us_since(uint64_t start_ns) {
   return (double)(rag_clock_monotonic_ns() - start_ns) / 1e3;
@@ -97,6 +100,7 @@ static void open_kb(void) {
   snprintf(config.engine, sizeof config.engine, "%s", b.engine);
   config.model[0] = '\0';
   config.dimension = b.base.dimension;
+  config.datatype = b.datatype;
   MUST(rag_kbs_create(b.kbs, &config, &write, &b.kb, err));
   MUST(rag_kb_load(b.kb, err));
 }
@@ -208,23 +212,57 @@ static void measure(const char *name, const char *at, uint32_t count, uint32_t r
 // All searches of some seconds as they come, no best of anything.
 typedef struct stream {
   double *us;
-  uint32_t count;
+  uint32_t count, first; // query
+  uint64_t end_ns;
+  _Atomic bool *stop; // NULL: none
+  pthread_t thread;
 } stream;
-static stream search_for(double seconds, _Atomic bool *stop) {
-  stream s = {malloc(SAMPLES_MAX * sizeof(double)), 0};
-  uint64_t end = rag_clock_monotonic_ns() + (uint64_t)(seconds * 1e9);
-  for (uint32_t i = 0; s.count < SAMPLES_MAX && rag_clock_monotonic_ns() < end && !(stop && *stop); i++) {
+
+static void *search_on(void *context) {
+  stream *s = context;
+  for (uint32_t i = s->first; s->count < SAMPLES_MAX && rag_clock_monotonic_ns() < s->end_ns && !(s->stop && *s->stop);
+       i++) {
     uint64_t start = rag_clock_monotonic_ns();
     (void)search(b.queries.data + (size_t)(i % b.queries.rows) * b.queries.dimension, "", false);
-    s.us[s.count++] = us_since(start);
+    s->us[s->count++] = us_since(start);
   }
-  return s;
+  return NULL;
+}
+
+// Of all readers together.
+static stream search_for(double seconds, _Atomic bool *stop) {
+  stream s[READERS_MAX] = {0}, all = {0};
+  uint64_t end = rag_clock_monotonic_ns() + (uint64_t)(seconds * 1e9);
+  for (uint32_t r = 0; r < b.readers; r++) {
+    s[r] = (stream){malloc(SAMPLES_MAX * sizeof(double)), 0, r * b.queries.rows / b.readers, end, stop, 0};
+    if (!s[r].us || pthread_create(&s[r].thread, NULL, search_on, &s[r]) != 0) DIE("no thread");
+  }
+  for (uint32_t r = 0; r < b.readers; r++) {
+    pthread_join(s[r].thread, NULL);
+    all.us = realloc(all.us, (all.count + s[r].count + 1) * sizeof *all.us);
+    if (!all.us) DIE("no memory");
+    memcpy(all.us + all.count, s[r].us, s[r].count * sizeof *all.us);
+    all.count += s[r].count;
+    free(s[r].us);
+  }
+  return all;
 }
 
 // ---------------------------------------------------------------------------------------------- writing meanwhile
 
 static _Atomic bool written; // atomic: the writer has ended
 static uint32_t probes, missed, put_documents, late;
+static uint64_t tail_max, beside_max; // rows of the tail, and of all but the largest segment
+
+static void look_at_index(void) {
+  rag_kb_index info;
+  uint64_t largest = 0;
+  MUST(rag_kb_index_info(b.kb, &info, err));
+  for (uint32_t i = 0; i < info.count; i++) largest = RAG_MAX(largest, (uint64_t)info.segments[i].rows);
+  tail_max = RAG_MAX(tail_max, info.tail_rows);
+  beside_max = RAG_MAX(beside_max, info.rows - RAG_MIN(info.rows, largest));
+  rag_kb_index_free(&info);
+}
 
 static void *write_on(void *context) {
   RAG_UNUSED(context);
@@ -246,6 +284,7 @@ static void *write_on(void *context) {
     if (a.count == 0 || a.score[0] < 0.999999f) missed++;
     b.next += 10;
     put_documents += 10;
+    if (put_documents % 500 == 0) look_at_index();
   }
   atomic_store(&written, true);
   return NULL;
@@ -257,8 +296,10 @@ static void measure_writing(void) {
   if (pthread_create(&thread, NULL, write_on, NULL) != 0) DIE("no thread");
   stream busy = search_for(1e9, &written);
   pthread_join(thread, NULL);
-  printf("\"writing\": {\"documents_a_second\": %.0f, \"commits_late\": %u, \"probes\": %u, \"missed\": %u, ",
-         (double)put_documents / b.seconds, late, probes, missed);
+  printf(
+      "\"writing\": {\"readers\": %u, \"documents_a_second\": %.0f, \"commits_late\": %u, \"probes\": %u, \"missed\": "
+      "%u, \"tail_rows_max\": %" PRIu64 ", \"rows_beside_the_largest_segment_max\": %" PRIu64 ", ",
+      b.readers, (double)put_documents / b.seconds, late, probes, missed, tail_max, beside_max);
   print_times("idle", idle.us, idle.count);
   printf(", ");
   print_times("while_writing", busy.us, busy.count);
@@ -333,7 +374,10 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[i], "--rate") == 0) b.rate = value;
     else if (strcmp(argv[i], "--seconds") == 0) b.seconds = value;
     else if (strcmp(argv[i], "--commits") == 0) b.commits = value;
+    else if (strcmp(argv[i], "--readers") == 0) b.readers = RAG_MIN(RAG_MAX(value, 1u), READERS_MAX);
     else if (strcmp(argv[i], "--engine") == 0) b.engine = argv[i + 1];
+    else if (strcmp(argv[i], "--datatype") == 0 && rag_datatype_parse(rag_slice_str(argv[i + 1]), &b.datatype))
+      continue;
     else DIE("there is no option %s", argv[i]);
   }
   MUST(rag_os_remove_tree(b.dir, err));
@@ -346,8 +390,9 @@ int main(int argc, char **argv) {
   }
   double load_s = us_since(start) / 1e6;
   wait_for_index();
-  printf("{\"rows\": %u, \"dimension\": %u, \"engine\": \"%s\", \"load_s\": %.2f, \"sealed_s\": %.2f,\n ", b.rows,
-         b.base.dimension, b.engine, load_s, us_since(start) / 1e6);
+  printf("{\"rows\": %u, \"dimension\": %u, \"engine\": \"%s\", \"datatype\": \"%s\", \"load_s\": %.2f, \"sealed_s\": "
+         "%.2f,\n ",
+         b.rows, b.base.dimension, b.engine, rag_datatype_name(b.datatype), load_s, us_since(start) / 1e6);
   print_index("index_after_load");
   printf(",\n ");
   fflush(stdout);

@@ -80,6 +80,22 @@ RAG_NODISCARD rag_status rag_index__fetch_score(const rag_row_fetch *fetch, rag_
 RAG_NODISCARD rag_status rag_index__fetch_copy(const rag_row_fetch *fetch, const uint32_t *ids, uint32_t count,
                                                uint32_t dimension, float *out, rag_error *err);
 
+// ---------------------------------------------------------------------------------------------- calibrations (rungs.c)
+
+// What searches of one width (ef of a graph, nprobe of lists) were measured to find. On disk, widths ascending.
+typedef struct rag_rung {
+  uint32_t width;
+  float recall_10; // mean part of the true 10 (or 100) best; below 0: not measured (width or rows too few)
+  float recall_100;
+  float cost; // rows (of lists: 1-bit codes) that were looked at, mean
+} rag_rung;
+_Static_assert(sizeof(rag_rung) == 16, "on disk");
+bool rag_index__rungs_sound(const rag_rung *rungs, uint32_t count, uint32_t width_max);
+// Least width on the line through the rungs that reaches the target, and a little more; 0: none does.
+double rag_index__rungs_width(const rag_rung *rungs, uint32_t count, float target_recall, bool of_100);
+// At this width, between rungs by a straight line; 0: nothing was measured.
+double rag_index__rungs_recall(const rag_rung *rungs, uint32_t count, uint32_t k, uint32_t width);
+
 // ---------------------------------------------------------------------------------------------- engines
 
 // Scans of many rows (flat_share.c).

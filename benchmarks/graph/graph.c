@@ -274,9 +274,9 @@ int main(int argc, char **argv) {
          rag_crc32c(0, sections[RAG_GRAPH_LINKS].data, sections[RAG_GRAPH_LINKS].size), rag_codes_kernels_best()->name,
          load_average());
   for (uint32_t i = 0; i < graph->meta.rung_count; i++) {
-    const rag_graph_rung *rung = &graph->meta.rungs[i];
+    const rag_rung *rung = &graph->meta.rungs[i];
     printf("{\"what\": \"calibration\", \"ef\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scored\": %.0f}\n",
-           rung->ef, (double)rung->recall_10, (double)rung->recall_100, (double)rung->scored);
+           rung->width, (double)rung->recall_10, (double)rung->recall_100, (double)rung->cost);
   }
   fflush(stdout);
   float *truth = room(queries.rows * sizeof *truth);

@@ -304,10 +304,10 @@ int main(int argc, char **argv) {
          rag_crc32c(0, sections[RAG_IVF_CODES].data, sections[RAG_IVF_CODES].size), rag_codes_kernels_best()->name,
          load_average());
   for (uint32_t i = 0; i < ivf->meta.rung_count; i++) {
-    const rag_ivf_rung *rung = &ivf->meta.rungs[i];
+    const rag_rung *rung = &ivf->meta.rungs[i];
     printf(
         "{\"what\": \"calibration\", \"nprobe\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scanned\": %.0f}\n",
-        rung->nprobe, (double)rung->recall_10, (double)rung->recall_100, (double)rung->scanned);
+        rung->width, (double)rung->recall_10, (double)rung->recall_100, (double)rung->cost);
   }
   fflush(stdout);
   if (a.without_int8) codes.base = NULL;

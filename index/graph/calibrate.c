@@ -154,7 +154,7 @@ static rag_status ask_all(judge *j, uint32_t ef, rag_error *err) {
   return RAG_OK;
 }
 
-static rag_status climb(judge *j, uint32_t ef, rag_graph_rung *out, rag_error *err) {
+static rag_status climb(judge *j, uint32_t ef, rag_rung *out, rag_error *err) {
   finding sum = {0};
   RAG_TRY(ask_all(j, ef, err));
   for (uint32_t i = 0; i < j->count; i++) {
@@ -162,10 +162,10 @@ static rag_status climb(judge *j, uint32_t ef, rag_graph_rung *out, rag_error *e
     sum.recall_100 += j->found[i].recall_100;
     sum.scored += j->found[i].scored;
   }
-  *out = (rag_graph_rung){.ef = ef,
-                          .recall_10 = (float)(sum.recall_10 / j->count),
-                          .recall_100 = is_of_100(j) ? (float)(sum.recall_100 / j->count) : -1.0f,
-                          .scored = (float)(sum.scored / j->count)};
+  *out = (rag_rung){.width = ef,
+                    .recall_10 = (float)(sum.recall_10 / j->count),
+                    .recall_100 = is_of_100(j) ? (float)(sum.recall_100 / j->count) : -1.0f,
+                    .cost = (float)(sum.scored / j->count)};
   return RAG_OK;
 }
 
@@ -175,11 +175,11 @@ static rag_status measure(judge *j, rag_graph_meta *meta, rag_error *err) {
   if (j->truth_count == 0) return RAG_OK;
   meta->sample = j->count;
   for (uint32_t i = 0; i < RAG_COUNT_OF(ladder); i++) {
-    rag_graph_rung *rung = &meta->rungs[i];
+    rag_rung *rung = &meta->rungs[i];
     RAG_TRY(climb(j, ladder[i], rung, err));
     meta->rung_count = i + 1;
     bool all_10 = rung->recall_10 >= RECALL_ENOUGH;
-    if (all_10 && (rung->recall_100 >= RECALL_ENOUGH || (rung->recall_100 < 0 && rung->ef >= TRUTH))) break;
+    if (all_10 && (rung->recall_100 >= RECALL_ENOUGH || (rung->recall_100 < 0 && rung->width >= TRUTH))) break;
   }
   return RAG_OK;
 }

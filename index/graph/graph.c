@@ -7,9 +7,6 @@
 
 #define GRAPH_MAGIC 0x57534e48u // "HNSW"
 #define GRAPH_FORMAT 1u
-// Of what a target leaves to be missed, the part that is kept back: calibration asks rows, and queries are of another kind
-// (benchmarks/sealing: .981 was measured and .979 found).
-#define TARGET_RESERVE 0.1
 
 void rag_graph__meta_init(rag_graph_meta *meta, const rag_graph_codes *codes, uint32_t m, uint32_t ef_construction,
                           uint64_t seed) {
@@ -76,14 +73,8 @@ static const char *check_meta(const rag_graph_meta *meta, uint32_t rows, uint32_
       return "a level has too many rows or none";
     }
   }
-  for (uint32_t i = 0; i < meta->rung_count; i++) {
-    const rag_graph_rung *rung = &meta->rungs[i];
-    bool sound = rung->ef > (i > 0 ? meta->rungs[i - 1].ef : 0) && rung->ef <= RAG_GRAPH_EF_MAX;
-    sound = sound && rung->recall_10 >= -1 && rung->recall_10 <= 1; // false for a NaN
-    sound = sound && rung->recall_100 >= -1 && rung->recall_100 <= 1 && rung->scored >= 0 && rung->scored <= FLT_MAX;
-    if (!sound) return "its calibration makes no sense";
-  }
-  return NULL;
+  bool sound = rag_index__rungs_sound(meta->rungs, meta->rung_count, RAG_GRAPH_EF_MAX);
+  return sound ? NULL : "its calibration makes no sense";
 }
 
 rag_status rag_graph_open(const rag_slice sections[RAG_GRAPH_SECTIONS], uint32_t rows, uint32_t dimension,
@@ -138,29 +129,12 @@ void rag_graph_destroy(rag_graph *graph) {
 
 // ---------------------------------------------------------------------------------------------- choice of ef
 
-// Least ef on the line through the rungs that reaches `target`; 0: none does.
-static double ef_of(const rag_graph_meta *meta, double target, bool of_100) {
-  double last_ef = 0, last_recall = -1;
-  for (uint32_t i = 0; i < meta->rung_count; i++) {
-    const rag_graph_rung *rung = &meta->rungs[i];
-    double recall = (double)(of_100 ? rung->recall_100 : rung->recall_10), ef = rung->ef;
-    if (recall < 0) continue;
-    if (recall >= target) {
-      if (last_recall < 0 || recall <= last_recall) return ef;
-      return last_ef + (ef - last_ef) * (target - last_recall) / (recall - last_recall);
-    }
-    last_ef = ef;
-    last_recall = recall;
-  }
-  return 0;
-}
-
 uint32_t rag_graph_ef(const rag_graph *graph, uint32_t k, float target_recall, bool *out_reached) {
   const rag_graph_meta *meta = &graph->meta;
-  double target = (double)target_recall + TARGET_RESERVE * (1 - (double)target_recall), ef;
-  double ef_10 = ef_of(meta, target, false), ef_100 = ef_of(meta, target, true);
+  double ef_10 = rag_index__rungs_width(meta->rungs, meta->rung_count, target_recall, false);
+  double ef_100 = rag_index__rungs_width(meta->rungs, meta->rung_count, target_recall, true), ef;
   *out_reached = ef_10 > 0;
-  if (ef_10 <= 0) ef_10 = meta->rung_count > 0 ? meta->rungs[meta->rung_count - 1].ef : 10.0 * 25;
+  if (ef_10 <= 0) ef_10 = meta->rung_count > 0 ? meta->rungs[meta->rung_count - 1].width : 10.0 * 25;
   if (k <= 10) {
     ef = ef_10;
   } else {

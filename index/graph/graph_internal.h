@@ -51,14 +51,6 @@ typedef struct rag_graph_codes {
 
 // ---------------------------------------------------------------------------------------------- layout
 
-// What a walk of this ef was measured to find: rows left out of the graph were asked for their nearest.
-typedef struct rag_graph_rung {
-  uint32_t ef;
-  float recall_10; // mean part of the true 10 (or 100) best; below 0: not measured (ef or rows too few)
-  float recall_100;
-  float scored; // rows scored by codes, mean
-} rag_graph_rung;
-
 typedef struct rag_graph_meta {
   uint32_t magic, format;
   uint32_t rows, dimension, metric;
@@ -72,8 +64,8 @@ typedef struct rag_graph_meta {
   uint32_t sample;     // rows that were asked for the calibration
   uint32_t rung_count;
   uint32_t seed_low, seed_high;
-  uint32_t reserved[2]; // 0
-  rag_graph_rung rungs[RAG_GRAPH_RUNGS_MAX];
+  uint32_t reserved[2];                // 0
+  rag_rung rungs[RAG_GRAPH_RUNGS_MAX]; // by ef: rows left out of the graph were asked for their nearest
 } rag_graph_meta;
 _Static_assert(sizeof(rag_graph_meta) == 384, "on disk");
 

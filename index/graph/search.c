@@ -295,9 +295,9 @@ rag_graph_cost rag_graph_estimate(const rag_graph *graph, uint32_t ef, bool filt
   // Most links lead to rows that were met before: about half are new at small ef, fewer at large ones.
   double walk = (double)ef * meta->m;
   for (uint32_t i = 0; i < meta->rung_count; i++) {
-    const rag_graph_rung *rung = &meta->rungs[i];
-    if (rung->ef >= ef || i + 1 == meta->rung_count) {
-      walk = (double)rung->scored * ef / rung->ef;
+    const rag_rung *rung = &meta->rungs[i];
+    if (rung->width >= ef || i + 1 == meta->rung_count) {
+      walk = (double)rung->cost * ef / rung->width;
       break;
     }
   }

@@ -132,7 +132,7 @@ static rag_status climb(judge *j, rag_error *err) {
     double recall_10, recall_100 = -1, scanned;
     if (j->truth_count == TRUTH) RAG_TRY(ask_all(j, nprobe, TRUTH, &recall_100, &scanned, err));
     RAG_TRY(ask_all(j, nprobe, RAG_MIN(10u, j->truth_count), &recall_10, &scanned, err));
-    meta->rungs[i] = (rag_ivf_rung){nprobe, (float)recall_10, (float)recall_100, (float)scanned};
+    meta->rungs[i] = (rag_rung){nprobe, (float)recall_10, (float)recall_100, (float)scanned};
     meta->rung_count = i + 1;
     bool enough = meta->rungs[i].recall_10 >= RECALL_ENOUGH;
     if (nprobe == meta->lists || (enough && (recall_100 < 0 || meta->rungs[i].recall_100 >= RECALL_ENOUGH))) break;

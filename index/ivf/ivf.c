@@ -8,8 +8,6 @@
 #define IVF_MAGIC 0x20465649u // "IVF "
 #define IVF_FORMAT 1u
 #define ALIGN 64u
-// Of what a search may miss: as the calibration's sample is some hundreds of rows, its recall is a few thousandths off.
-#define TARGET_RESERVE 0.1
 
 static size_t lists_bytes(const rag_ivf_meta *meta) {
   return ((size_t)meta->lists + 1) * sizeof(uint32_t);
@@ -71,10 +69,6 @@ uint64_t rag_ivf_bytes(const rag_ivf *ivf) {
 
 // ---------------------------------------------------------------------------------------------- check
 
-static bool is_part(float value) {  // of recall; below 0: not measured
-  return value >= -1 && value <= 1; // false for a NaN
-}
-
 static const char *check_meta(const rag_ivf_meta *meta, const rag_ivf_centroids *centroids, uint32_t rows) {
   if (meta->magic != IVF_MAGIC) return "it is something else";
   if (meta->format != IVF_FORMAT) return "it has another format";
@@ -86,13 +80,8 @@ static const char *check_meta(const rag_ivf_meta *meta, const rag_ivf_centroids 
   }
   if (meta->rung_count > RAG_IVF_RUNGS_MAX) return "a count is too large";
   if (!(meta->error >= 0 && meta->error <= FLT_MAX)) return "its error makes no sense";
-  for (uint32_t i = 0; i < meta->rung_count; i++) {
-    const rag_ivf_rung *rung = &meta->rungs[i];
-    bool sound = rung->nprobe > (i > 0 ? meta->rungs[i - 1].nprobe : 0) && rung->nprobe <= RAG_IVF_LISTS_MAX;
-    sound = sound && is_part(rung->recall_10) && is_part(rung->recall_100);
-    if (!sound || !(rung->scanned >= 0 && rung->scanned <= FLT_MAX)) return "its calibration makes no sense";
-  }
-  return NULL;
+  bool sound = rag_index__rungs_sound(meta->rungs, meta->rung_count, RAG_IVF_LISTS_MAX);
+  return sound ? NULL : "its calibration makes no sense";
 }
 
 static const char *check_arrays(const rag_ivf_meta *meta, const uint32_t *lists, const uint32_t *rows) {
@@ -140,29 +129,12 @@ rag_status rag_ivf_open(const rag_slice sections[RAG_IVF_SECTIONS], const rag_iv
 
 // ---------------------------------------------------------------------------------------------- choice of nprobe
 
-// Least nprobe on the line through the rungs that reaches `target`; 0: none does.
-static double nprobe_of(const rag_ivf_meta *meta, double target, bool of_100) {
-  double last_nprobe = 0, last_recall = -1;
-  for (uint32_t i = 0; i < meta->rung_count; i++) {
-    const rag_ivf_rung *rung = &meta->rungs[i];
-    double recall = (double)(of_100 ? rung->recall_100 : rung->recall_10), nprobe = rung->nprobe;
-    if (recall < 0) continue;
-    if (recall >= target) {
-      if (last_recall < 0 || recall <= last_recall) return nprobe;
-      return last_nprobe + (nprobe - last_nprobe) * (target - last_recall) / (recall - last_recall);
-    }
-    last_nprobe = nprobe;
-    last_recall = recall;
-  }
-  return 0;
-}
-
 uint32_t rag_ivf_nprobe(const rag_ivf *ivf, uint32_t k, float target_recall, bool *out_reached) {
   const rag_ivf_meta *meta = &ivf->meta;
-  double target = (double)target_recall + TARGET_RESERVE * (1 - (double)target_recall);
-  double of_10 = nprobe_of(meta, target, false), of_100 = nprobe_of(meta, target, true);
+  double of_10 = rag_index__rungs_width(meta->rungs, meta->rung_count, target_recall, false);
+  double of_100 = rag_index__rungs_width(meta->rungs, meta->rung_count, target_recall, true);
   *out_reached = of_10 > 0;
-  if (of_10 <= 0) of_10 = meta->rung_count > 0 ? meta->rungs[meta->rung_count - 1].nprobe : meta->lists / 16.0;
+  if (of_10 <= 0) of_10 = meta->rung_count > 0 ? meta->rungs[meta->rung_count - 1].width : meta->lists / 16.0;
   double nprobe = of_10;
   if (k > 10) {
     if (of_100 <= 0) {

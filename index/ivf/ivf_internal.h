@@ -122,14 +122,6 @@ void rag_ivf_centroids_destroy(rag_ivf_centroids *centroids);
 
 // ---------------------------------------------------------------------------------------------- layout
 
-// What a search of this nprobe was measured to find: rows of the segment were asked for their nearest others.
-typedef struct rag_ivf_rung {
-  uint32_t nprobe;
-  float recall_10; // mean part of the true 10 (or 100) best; below 0: not measured (rows too few)
-  float recall_100;
-  float scanned; // 1-bit codes read, mean
-} rag_ivf_rung;
-
 typedef struct rag_ivf_meta {
   uint32_t magic, format;
   uint32_t rows, dimension, metric;
@@ -139,8 +131,8 @@ typedef struct rag_ivf_meta {
   float error;        // mean squared distance of rows from their first centroid
   uint32_t sample;    // rows that were asked for the calibration
   uint32_t rung_count;
-  uint32_t reserved[5]; // 0
-  rag_ivf_rung rungs[RAG_IVF_RUNGS_MAX];
+  uint32_t reserved[5];              // 0
+  rag_rung rungs[RAG_IVF_RUNGS_MAX]; // by nprobe: rows of the segment were asked for their nearest others
 } rag_ivf_meta;
 _Static_assert(sizeof(rag_ivf_meta) == 320, "on disk");
 

@@ -64,22 +64,8 @@ static rag_status graph_open(rag_index_segment *s, rag_error *err) {
   return status;
 }
 
-// What calibration measured at this ef, between its rungs by a straight line; 0: nothing.
-static float recall_at(const rag_graph *graph, uint32_t k, uint32_t ef) {
-  float recall = 0;
-  uint32_t below = 0;
-  for (uint32_t i = 0; i < graph->meta.rung_count; i++) {
-    uint32_t here = graph->meta.rungs[i].ef;
-    float measured = k <= 10 ? graph->meta.rungs[i].recall_10 : graph->meta.rungs[i].recall_100;
-    if (measured < 0) continue;
-    if (here > ef) {
-      if (recall > 0) recall += (measured - recall) * (float)(ef - below) / (float)(here - below);
-      break;
-    }
-    recall = measured;
-    below = here;
-  }
-  return recall;
+static double recall_at(const rag_graph *graph, uint32_t k, uint32_t ef) {
+  return rag_index__rungs_recall(graph->meta.rungs, graph->meta.rung_count, k, ef);
 }
 
 static rag_status graph_search(const rag_index_segment *s, segment_search *search, const uint64_t *words,
@@ -110,8 +96,7 @@ static rag_status graph_search(const rag_index_segment *s, segment_search *searc
   RAG_TRY(rag_graph_search(g->graph, &g->codes, &query, *scratch, search->top, &stats, err));
   search->plan->candidates += stats.scored;
   search->plan->rescored += stats.rescored;
-  if (stats.way == RAG_GRAPH_WALKED)
-    rag_segment__plan_recall(search->plan, (double)recall_at(g->graph, recall_k, ef), ef);
+  if (stats.way == RAG_GRAPH_WALKED) rag_segment__plan_recall(search->plan, recall_at(g->graph, recall_k, ef), ef);
   return RAG_OK;
 }
 
@@ -126,7 +111,7 @@ static rag_status graph_copy(const rag_index_segment *s, segment_writer *writer,
 static float graph_recall(const rag_index_segment *s) {
   const graph_state *g = s->state;
   bool reached;
-  return recall_at(g->graph, 10, rag_graph_ef(g->graph, 10, (float)s->shared->target_recall, &reached));
+  return (float)recall_at(g->graph, 10, rag_graph_ef(g->graph, 10, (float)s->shared->target_recall, &reached));
 }
 
 static void graph_scratch_destroy(void *scratch) {

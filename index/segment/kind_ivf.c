@@ -258,22 +258,8 @@ static rag_status ivf_open(rag_index_segment *s, rag_error *err) {
   return status;
 }
 
-// What calibration measured at this nprobe, between its rungs by a straight line; 0: nothing.
-static float recall_at(const rag_ivf *ivf, uint32_t k, uint32_t nprobe) {
-  float recall = 0;
-  uint32_t below = 0;
-  for (uint32_t i = 0; i < ivf->meta.rung_count; i++) {
-    uint32_t here = ivf->meta.rungs[i].nprobe;
-    float measured = k <= 10 ? ivf->meta.rungs[i].recall_10 : ivf->meta.rungs[i].recall_100;
-    if (measured < 0) continue;
-    if (here > nprobe) {
-      if (recall > 0) recall += (measured - recall) * (float)(nprobe - below) / (float)(here - below);
-      break;
-    }
-    recall = measured;
-    below = here;
-  }
-  return recall;
+static double recall_at(const rag_ivf *ivf, uint32_t k, uint32_t nprobe) {
+  return rag_index__rungs_recall(ivf->meta.rungs, ivf->meta.rung_count, k, nprobe);
 }
 
 static rag_status ivf_search(const rag_index_segment *s, segment_search *search, const uint64_t *words,
@@ -301,15 +287,14 @@ static rag_status ivf_search(const rag_index_segment *s, segment_search *search,
   RAG_TRY(rag_ivf_search(v->ivf, &v->codes, &query, *scratch, search->top, &stats, err));
   search->plan->candidates += RAG_MAX(stats.scanned, stats.rescored);
   search->plan->rescored += stats.rescored;
-  if (stats.way == RAG_IVF_PROBED)
-    rag_segment__plan_recall(search->plan, (double)recall_at(v->ivf, recall_k, nprobe), nprobe);
+  if (stats.way == RAG_IVF_PROBED) rag_segment__plan_recall(search->plan, recall_at(v->ivf, recall_k, nprobe), nprobe);
   return RAG_OK;
 }
 
 static float ivf_recall(const rag_index_segment *s) {
   const ivf_state *v = s->state;
   bool reached;
-  return recall_at(v->ivf, 10, rag_ivf_nprobe(v->ivf, 10, (float)s->shared->target_recall, &reached));
+  return (float)recall_at(v->ivf, 10, rag_ivf_nprobe(v->ivf, 10, (float)s->shared->target_recall, &reached));
 }
 
 static void ivf_scratch_destroy(void *scratch) {

@@ -392,7 +392,7 @@ static void test_calibration(void **state) {
         &r, &(rag_graph_options){.m = 8, .ef_construction = 40, .sample = 150, .fetch = fetches ? &fetch : NULL});
     assert_true(g->meta.rung_count >= 5 && g->meta.sample == 150);
     for (uint32_t i = 1; i < g->meta.rung_count; i++) {
-      assert_true(g->meta.rungs[i].scored > g->meta.rungs[i - 1].scored);
+      assert_true(g->meta.rungs[i].cost > g->meta.rungs[i - 1].cost);
       assert_true(g->meta.rungs[i].recall_10 > g->meta.rungs[i - 1].recall_10 - 0.01f);
     }
     static const float targets[] = {0.9f, 0.95f, 0.98f};

@@ -9,10 +9,12 @@
 // The order is by level, the highest first, and random within: the upper levels are complete early, positions are
 // nested, and rows of one document, which lie side by side and are each other's nearest, seldom share a batch.
 //
+// A graph may grow out of another (grow.c): then some rows have their links beforehand, and only the others have a turn.
+//
 // A list may grow to 3/2 of what it may keep before it is pruned, and is pruned to size at the end: pruning costs the
 // square of the list, and this way it comes once for m links and not with every one. Links keep their scores, so pruning
 // scores only candidates with each other.
-#include "index/graph/graph_internal.h"
+#include "index/graph/build_internal.h"
 
 #include <stdlib.h>
 
@@ -22,57 +24,11 @@
 #define FINISH_CLAIM 256u
 #define SAMPLE_SHARE 10u // of the rows, at most
 
-typedef struct level { // lists of one level while they grow
-  uint32_t *links;     // slots for each node, RAG_GRAPH_NONE behind the last
-  float *scores;
-  uint8_t *counts;
-  uint32_t nodes, keep, slots;
-} level;
-
-typedef struct builder builder;
-typedef struct worker {
-  builder *b;
-  uint32_t number;
-  rag_status status;
-  rag_graph__walker walker;
-  rag_graph__chooser chooser;
-  rag_graph__link candidates[RAG_GRAPH_EF_CONSTRUCTION_MAX];
-  rag_graph__link kept[2 * RAG_GRAPH_M_MAX];
-} worker;
-
-typedef enum build_phase { PHASE_CHOOSE, PHASE_LINK_BACK, PHASE_FINISH } build_phase;
-
-struct builder {
-  const rag_graph_codes *codes;
-  const rag_graph_options *options;
-  uint32_t m, ef, threads;
-  uint32_t *order;    // by position: rows to insert
-  uint8_t *levels_of; // by position
-  uint32_t inserts;
-  level levels[RAG_GRAPH_LEVELS_MAX + 1];
-  rag_graph graph; // of what is there, over `levels`
-  uint32_t top;    // highest level
-
-  build_phase phase;
-  uint32_t begin, end; // positions of the batch; nodes of the level that is finished
-  uint32_t finishing;
-  _Atomic uint32_t claimed; // atomic, relaxed: only the numbers matter, the pool's lock orders the data
-  rag_pool *pool;           // NULL: one thread
-  worker *workers[RAG_GRAPH_THREADS_MAX];
-};
-
 // ---------------------------------------------------------------------------------------------- lists
 
-static uint32_t *list_of(const level *l, uint32_t node) {
-  return l->links + (size_t)node * l->slots;
-}
-static float *scores_of(const level *l, uint32_t node) {
-  return l->scores + (size_t)node * l->slots;
-}
-
-static void write_list(level *l, uint32_t node, const rag_graph__link *kept, uint32_t count) {
-  uint32_t *links = list_of(l, node);
-  float *scores = scores_of(l, node);
+void rag_graph__write_list(graph_level *l, uint32_t node, const rag_graph__link *kept, uint32_t count) {
+  uint32_t *links = rag_graph__list_of(l, node);
+  float *scores = rag_graph__scores_of(l, node);
   for (uint32_t i = 0; i < count; i++) {
     links[i] = kept[i].node;
     scores[i] = kept[i].score;
@@ -82,9 +38,9 @@ static void write_list(level *l, uint32_t node, const rag_graph__link *kept, uin
 }
 
 // The node's list and perhaps one more, best first.
-static uint32_t read_list(const level *l, uint32_t node, const rag_graph__link *more, rag_graph__link *out) {
-  const uint32_t *links = list_of(l, node);
-  const float *scores = scores_of(l, node);
+static uint32_t read_list(const graph_level *l, uint32_t node, const rag_graph__link *more, rag_graph__link *out) {
+  const uint32_t *links = rag_graph__list_of(l, node);
+  const float *scores = rag_graph__scores_of(l, node);
   uint32_t count = l->counts[node];
   for (uint32_t i = 0; i < count + (more ? 1 : 0); i++) {
     rag_graph__link link = i < count ? (rag_graph__link){scores[i], links[i]} : *more;
@@ -96,28 +52,28 @@ static uint32_t read_list(const level *l, uint32_t node, const rag_graph__link *
   return count + (more ? 1 : 0);
 }
 
-static rag_graph__layer layer_of(const builder *b, uint32_t number) {
-  const level *l = &b->levels[number];
+rag_graph__layer rag_graph__building_layer(const graph_builder *b, uint32_t number) {
+  const graph_level *l = &b->levels[number];
   return (rag_graph__layer){l->links, l->slots, number == 0 ? NULL : b->order};
 }
 
-static uint32_t node_of(const builder *b, uint32_t number, uint32_t position) {
+static uint32_t node_of(const graph_builder *b, uint32_t number, uint32_t position) {
   return number == 0 ? b->order[position] : position;
 }
 
 // ---------------------------------------------------------------------------------------------- phases
 
 // The links of one new row, on all its levels, from the graph as it is before the batch.
-static rag_status choose_links(worker *w, uint32_t position) {
-  builder *b = w->b;
+static rag_status choose_links(graph_worker *w, uint32_t position) {
+  graph_builder *b = w->b;
   rag_graph__walker *walker = &w->walker;
   uint32_t row = b->order[position], own = b->levels_of[position];
   uint32_t top = b->graph.meta.levels, from = RAG_MIN(own, top);
   rag_graph__walker_ask_row(walker, row);
   uint32_t node = rag_graph__descend(walker, &b->graph, from);
   for (uint32_t number = from;; number--) {
-    level *l = &b->levels[number];
-    rag_graph__layer layer = layer_of(b, number);
+    graph_level *l = &b->levels[number];
+    rag_graph__layer layer = rag_graph__building_layer(b, number);
     if (number != from) rag_graph__walker_ask_row(walker, row); // choosing asked for others
     rag_graph__walker_restart(walker, b->ef);
     walker->nodes[0] = node;
@@ -129,59 +85,61 @@ static rag_status choose_links(worker *w, uint32_t position) {
       w->candidates[i] = (rag_graph__link){rag_graph__key_score(walker->pool[i]), rag_graph__key_node(walker->pool[i])};
     }
     uint32_t kept = rag_graph__select(walker, &w->chooser, &layer, w->candidates, count, l->keep, w->kept);
-    write_list(l, node_of(b, number, position), w->kept, kept);
+    rag_graph__write_list(l, node_of(b, number, position), w->kept, kept);
     if (number == 0) return RAG_OK;
     node = number == 1 ? b->order[w->candidates[0].node] : w->candidates[0].node;
   }
 }
 
-static void link_back(worker *w, uint32_t number, uint32_t to, rag_graph__link link) {
-  level *l = &w->b->levels[number];
+static void link_back(graph_worker *w, uint32_t number, uint32_t to, rag_graph__link link) {
+  graph_level *l = &w->b->levels[number];
   uint32_t count = l->counts[to];
   if (count < l->slots) {
-    list_of(l, to)[count] = link.node;
-    scores_of(l, to)[count] = link.score;
+    rag_graph__list_of(l, to)[count] = link.node;
+    rag_graph__scores_of(l, to)[count] = link.score;
     l->counts[to] = (uint8_t)(count + 1);
     return;
   }
-  rag_graph__layer layer = layer_of(w->b, number);
+  rag_graph__layer layer = rag_graph__building_layer(w->b, number);
   count = read_list(l, to, &link, w->candidates);
   uint32_t kept = rag_graph__select(&w->walker, &w->chooser, &layer, w->candidates, count, l->keep, w->kept);
-  write_list(l, to, w->kept, kept);
+  rag_graph__write_list(l, to, w->kept, kept);
 }
 
 // The links back to the batch's rows, of the nodes that this thread owns. The lists of the batch's own rows are read by
 // all threads and written by none: no row of the batch could see another.
-static void link_all_back(worker *w) {
-  builder *b = w->b;
-  for (uint32_t position = b->begin; position < b->end; position++) {
+static void link_all_back(graph_worker *w) {
+  graph_builder *b = w->b;
+  for (uint32_t turn = b->begin; turn < b->end; turn++) {
+    uint32_t position = b->turns[turn];
     for (uint32_t number = RAG_MIN((uint32_t)b->levels_of[position], b->graph.meta.levels) + 1; number-- > 0;) {
-      level *l = &b->levels[number];
+      graph_level *l = &b->levels[number];
       uint32_t node = node_of(b, number, position), count = l->counts[node];
       for (uint32_t i = 0; i < count; i++) {
-        uint32_t to = list_of(l, node)[i];
-        if (to % b->threads == w->number) link_back(w, number, to, (rag_graph__link){scores_of(l, node)[i], node});
+        uint32_t to = rag_graph__list_of(l, node)[i];
+        if (to % b->threads == w->number)
+          link_back(w, number, to, (rag_graph__link){rag_graph__scores_of(l, node)[i], node});
       }
     }
   }
 }
 
-static void finish_list(worker *w, uint32_t number, uint32_t node) {
-  level *l = &w->b->levels[number];
+static void finish_list(graph_worker *w, uint32_t number, uint32_t node) {
+  graph_level *l = &w->b->levels[number];
   if (l->counts[node] == 0) return;
-  rag_graph__layer layer = layer_of(w->b, number);
+  rag_graph__layer layer = rag_graph__building_layer(w->b, number);
   uint32_t count = read_list(l, node, NULL, w->candidates);
   if (count <= l->keep) {
-    write_list(l, node, w->candidates, count);
+    rag_graph__write_list(l, node, w->candidates, count);
   } else {
-    write_list(l, node, w->kept,
-               rag_graph__select(&w->walker, &w->chooser, &layer, w->candidates, count, l->keep, w->kept));
+    rag_graph__write_list(l, node, w->kept,
+                          rag_graph__select(&w->walker, &w->chooser, &layer, w->candidates, count, l->keep, w->kept));
   }
 }
 
 static void run_phase(void *arg) {
-  worker *w = arg;
-  builder *b = w->b;
+  graph_worker *w = arg;
+  graph_builder *b = w->b;
   if (b->phase == PHASE_LINK_BACK) {
     link_all_back(w);
     return;
@@ -192,16 +150,14 @@ static void run_phase(void *arg) {
     if (at >= b->end - b->begin) return;
     uint32_t begin = b->begin + at, end = begin + RAG_MIN(claim, b->end - begin);
     for (uint32_t i = begin; i < end; i++) {
-      if (b->phase == PHASE_FINISH) {
-        finish_list(w, b->finishing, i);
-      } else if (w->status == RAG_OK) {
-        w->status = choose_links(w, i);
-      }
+      if (b->phase == PHASE_FINISH) finish_list(w, b->finishing, i);
+      else if (b->phase == PHASE_CARRY) rag_graph__carry(w, i);
+      else if (w->status == RAG_OK) w->status = choose_links(w, b->turns[i]);
     }
   }
 }
 
-static rag_status run(builder *b, build_phase phase, uint32_t begin, uint32_t end) {
+static rag_status run(graph_builder *b, build_phase phase, uint32_t begin, uint32_t end) {
   b->phase = phase;
   b->begin = begin;
   b->end = end;
@@ -216,7 +172,7 @@ static rag_status run(builder *b, build_phase phase, uint32_t begin, uint32_t en
   return status;
 }
 
-static rag_status finish(builder *b) {
+static rag_status finish(graph_builder *b) {
   for (uint32_t number = 0; number <= b->top; number++) {
     b->finishing = number;
     RAG_TRY(run(b, PHASE_FINISH, 0, b->levels[number].nodes));
@@ -224,20 +180,19 @@ static rag_status finish(builder *b) {
   return RAG_OK;
 }
 
-// Inserts the positions [begin, end).
-static rag_status insert(builder *b, uint32_t begin, uint32_t end, rag_error *err) {
+// Inserts the positions of the turns [begin, end), behind those that are there without one.
+static rag_status insert(graph_builder *b, uint32_t begin, uint32_t end, rag_error *err) {
   const rag_graph_options *o = b->options;
+  uint32_t carried = b->nodes - b->turn_count;
   for (uint32_t at = begin; at < end;) {
-    if (o->progress && !o->progress(o->progress_context, at, b->inserts)) {
+    if (o->progress && !o->progress(o->progress_context, carried + at, b->nodes)) {
       return rag_fail(err, RAG_CANCELLED, "the build was stopped");
     }
-    if (at == 0) {
-      b->graph.meta.levels = b->levels_of[0];
-      b->graph.meta.entry = b->order[0];
+    if (carried + at == 0) { // the entry: there is nobody to be linked with
       at = 1;
       continue;
     }
-    uint32_t size = RAG_MIN(RAG_MIN(RAG_MAX(at / BATCH_SHARE, 1u), BATCH_MAX), end - at);
+    uint32_t size = RAG_MIN(RAG_MIN(RAG_MAX((carried + at) / BATCH_SHARE, 1u), BATCH_MAX), end - at);
     rag_status status = run(b, PHASE_CHOOSE, at, at + size);
     if (status == RAG_OK) status = run(b, PHASE_LINK_BACK, at, at + size);
     if (status != RAG_OK) return rag_fail(err, status, "a thread of the build could not go on");
@@ -256,7 +211,7 @@ static uint64_t mix(uint64_t z) { // splitmix64's
 }
 
 // A row is on level l and above with the chance m^-l: by the row's number and the seed, in integers.
-static uint32_t level_of_row(const builder *b, uint32_t row) {
+static uint32_t level_of_row(const graph_builder *b, uint32_t row) {
   uint64_t chance = mix(b->options->seed ^ mix(row)), bound = UINT64_MAX / b->m;
   uint32_t number = 0;
   for (; number < RAG_GRAPH_LEVELS_MAX && chance < bound; number++) bound /= b->m;
@@ -273,19 +228,21 @@ static int compare_places(const void *a, const void *b) {
   return x->row < y->row ? -1 : x->row > y->row;
 }
 
-static rag_status make_order(builder *b, const uint32_t *first_of, rag_error *err) {
+static rag_status make_order(graph_builder *b, const uint32_t *first_of, rag_error *err) {
   uint32_t rows = b->codes->rows;
-  place *places = rag_alloc((size_t)b->inserts * sizeof *places);
-  b->order = rag_alloc((size_t)b->inserts * sizeof *b->order);
-  b->levels_of = rag_alloc(b->inserts);
+  place *places = rag_alloc((size_t)b->nodes * sizeof *places);
+  b->order = rag_alloc((size_t)b->nodes * sizeof *b->order);
+  b->levels_of = rag_alloc(b->nodes);
   if (!places || !b->order || !b->levels_of) {
     rag_free(places);
-    return rag_fail_no_memory(err, (size_t)b->inserts * sizeof *places);
+    return rag_fail_no_memory(err, (size_t)b->nodes * sizeof *places);
   }
   uint32_t count = 0;
   for (uint32_t row = 0; row < rows; row++) {
     if (first_of[row] != row) continue;
-    uint64_t below_top = RAG_GRAPH_LEVELS_MAX - level_of_row(b, row);
+    uint32_t own =
+        rag_graph__is_carried(b, row) ? rag_graph__level_in_base(b, row) : RAG_MIN(level_of_row(b, row), b->highest);
+    uint64_t below_top = RAG_GRAPH_LEVELS_MAX - own;
     places[count++] = (place){below_top << 60 | mix(mix(row) + b->options->seed) >> 4, row};
   }
   qsort(places, count, sizeof *places, compare_places);
@@ -301,9 +258,17 @@ static rag_status make_order(builder *b, const uint32_t *first_of, rag_error *er
   return RAG_OK;
 }
 
-static rag_status make_levels(builder *b, rag_error *err) {
+static rag_status make_turns(graph_builder *b, rag_error *err) {
+  b->turns = rag_realloc_array(NULL, b->nodes, sizeof *b->turns);
+  if (!b->turns) return rag_fail_no_memory(err, b->nodes * sizeof *b->turns);
+  for (uint32_t position = 0; position < b->nodes; position++)
+    if (!rag_graph__is_carried(b, b->order[position])) b->turns[b->turn_count++] = position;
+  return RAG_OK;
+}
+
+static rag_status make_levels(graph_builder *b, rag_error *err) {
   for (uint32_t number = 0; number <= b->top; number++) {
-    level *l = &b->levels[number];
+    graph_level *l = &b->levels[number];
     l->keep = number == 0 ? 2 * b->m : b->m;
     l->slots = number == 0 ? 3 * b->m : b->m + b->m / 2;
     size_t size = (size_t)l->nodes * l->slots * sizeof *l->links;
@@ -322,9 +287,9 @@ static rag_status make_levels(builder *b, rag_error *err) {
   return RAG_OK;
 }
 
-static rag_status make_workers(builder *b, rag_error *err) {
+static rag_status make_workers(graph_builder *b, rag_error *err) {
   for (uint32_t t = 0; t < b->threads; t++) {
-    worker *w = rag_alloc(sizeof *w);
+    graph_worker *w = rag_alloc(sizeof *w);
     if (!w) return rag_fail_no_memory(err, sizeof *w);
     b->workers[t] = w;
     w->b = b;
@@ -336,7 +301,7 @@ static rag_status make_workers(builder *b, rag_error *err) {
   return b->threads > 1 ? rag_pool_create("graph", b->threads - 1, b->threads, &b->pool, err) : RAG_OK;
 }
 
-static void builder_free(builder *b) {
+static void builder_free(graph_builder *b) {
   rag_pool_destroy(b->pool);
   for (uint32_t t = 0; t < RAG_GRAPH_THREADS_MAX && b->workers[t]; t++) {
     rag_graph__walker_free(&b->workers[t]->walker);
@@ -349,14 +314,18 @@ static void builder_free(builder *b) {
   }
   rag_free(b->order);
   rag_free(b->levels_of);
+  rag_free(b->turns);
+  rag_free(b->old_of);
+  rag_free(b->old_position_of);
+  rag_free(b->position_of);
   rag_free(b);
 }
 
 // ---------------------------------------------------------------------------------------------- the whole
 
 // The last rows in order are asked for before they are inserted.
-static rag_status calibrate(builder *b, uint32_t sample, rag_error *err) {
-  uint32_t begin = b->inserts - sample;
+static rag_status calibrate(graph_builder *b, uint32_t sample, rag_error *err) {
+  uint32_t begin = b->nodes - sample;
   RAG_TRY(finish(b));
   size_t words = b->codes->rows / 64 + 1;
   uint64_t *inside = rag_calloc(words, sizeof *inside);
@@ -368,14 +337,14 @@ static rag_status calibrate(builder *b, uint32_t sample, rag_error *err) {
   return status;
 }
 
-static void copy_lists(const level *l, uint32_t *out) {
+static void copy_lists(const graph_level *l, uint32_t *out) {
   for (uint32_t node = 0; node < l->nodes; node++) {
-    memcpy(out + (size_t)node * l->keep, list_of(l, node), l->keep * sizeof *out);
+    memcpy(out + (size_t)node * l->keep, rag_graph__list_of(l, node), l->keep * sizeof *out);
   }
 }
 
 // The result: one block of memory for all arrays.
-static rag_status pack(builder *b, rag_graph **out, rag_error *err) {
+static rag_status pack(graph_builder *b, rag_graph **out, rag_error *err) {
   rag_graph *g = rag_alloc(sizeof *g);
   if (!g) return rag_fail_no_memory(err, sizeof *g);
   size_t ground = (size_t)b->codes->rows * b->m * 2, upper = 0;
@@ -416,21 +385,37 @@ static rag_status check_options(const rag_graph_codes *codes, const rag_graph_op
     return rag_fail(err, RAG_INVALID_ARGUMENT, "%u threads; there can be %u at most", o->threads,
                     RAG_GRAPH_THREADS_MAX);
   }
+  const rag_graph_meta *base = o->base ? &o->base->graph->meta : NULL;
+  if (base && (base->m != (o->m ? o->m : RAG_GRAPH_M_DEFAULT) || base->dimension != codes->dimension ||
+               base->metric != (uint32_t)codes->metric)) {
+    return rag_fail(err, RAG_INVALID_ARGUMENT, "the graph to grow out of has another m, dimension or metric");
+  }
   if (codes->rows > RAG_GRAPH_ROWS_MAX) {
     return rag_fail(err, RAG_INVALID_ARGUMENT, "%u rows; a graph has %u at most", codes->rows, RAG_GRAPH_ROWS_MAX);
   }
   return RAG_OK;
 }
 
-static rag_status build_rows(builder *b, const uint32_t *first_of, rag_error *err) {
+static rag_status build_rows(graph_builder *b, const uint32_t *first_of, rag_error *err) {
+  uint32_t sample = RAG_MIN(b->options->sample, b->nodes / SAMPLE_SHARE);
+  b->highest = RAG_GRAPH_LEVELS_MAX;
+  if (b->options->base) RAG_TRY(rag_graph__grow_plan(b, first_of, err));
   RAG_TRY(make_order(b, first_of, err));
+  if (b->old_of) RAG_TRY(rag_graph__grow_place(b, sample, err));
+  RAG_TRY(make_turns(b, err));
   RAG_TRY(make_levels(b, err));
   RAG_TRY(make_workers(b, err));
-  uint32_t sample = RAG_MIN(b->options->sample, b->inserts / SAMPLE_SHARE);
-  RAG_TRY(insert(b, 0, b->inserts - sample, err));
+  b->graph.meta.levels = b->top;
+  b->graph.meta.entry = b->order[0];
+  b->graph.meta.built_rows = b->old_of ? rag_graph_built_rows(b->options->base->graph) : b->codes->rows;
+  if (b->old_of) {
+    rag_status status = run(b, PHASE_CARRY, 0, b->nodes);
+    if (status != RAG_OK) return rag_fail(err, status, "a thread of the build could not go on");
+  }
+  RAG_TRY(insert(b, 0, b->turn_count - sample, err));
   if (sample > 0) {
     RAG_TRY(calibrate(b, sample, err));
-    RAG_TRY(insert(b, b->inserts - sample, b->inserts, err));
+    RAG_TRY(insert(b, b->turn_count - sample, b->turn_count, err));
   }
   return finish(b);
 }
@@ -441,7 +426,7 @@ rag_status rag_graph_build(const rag_graph_codes *codes, const rag_graph_options
   rag_status status = RAG_OK;
   rag_graph *graph = NULL;
   uint32_t *first_of = NULL, rows = codes->rows;
-  builder *b = rag_calloc(1, sizeof *b);
+  graph_builder *b = rag_calloc(1, sizeof *b);
   if (!b) return rag_fail_no_memory(err, sizeof *b);
   b->codes = codes;
   b->options = options;
@@ -457,7 +442,7 @@ rag_status rag_graph_build(const rag_graph_codes *codes, const rag_graph_options
       goto out;
     }
     RAG_TRY_OUT(rag_graph__find_duplicates(codes, first_of, &meta->duplicates, err));
-    b->inserts = rows - meta->duplicates;
+    b->nodes = rows - meta->duplicates;
     RAG_TRY_OUT(build_rows(b, first_of, err));
   }
   RAG_TRY_OUT(pack(b, &graph, err));

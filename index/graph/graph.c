@@ -38,6 +38,10 @@ void rag_graph_sections(const rag_graph *graph, rag_slice out[RAG_GRAPH_SECTIONS
   out[RAG_GRAPH_UPPER] = rag_slice_of(graph->upper_rows, upper_bytes(&graph->meta));
 }
 
+uint32_t rag_graph_built_rows(const rag_graph *graph) {
+  return graph->meta.built_rows > 0 ? graph->meta.built_rows : graph->meta.rows;
+}
+
 uint64_t rag_graph_bytes(const rag_graph *graph) {
   return sizeof graph->meta + ground_bytes(&graph->meta) + upper_bytes(&graph->meta);
 }

@@ -5,14 +5,14 @@
 // are 24. Neighbour selection needs no more precision than the walk (benchmarks/graph has the comparison).
 //
 // Files: graph.c is the layout, its check, and the choice of ef; walk.c the best-first walk that build and search
-// share; select.c which links a node keeps; build.c the build; mend.c duplicates and reachability; calibrate.c the
+// share; select.c which links a node keeps; build.c the build; grow.c how a graph grows out of another; mend.c duplicates and reachability; calibrate.c the
 // table of ef against recall; search.c searches with and without a filter.
 //
 // Invariants
 //  1. A graph is flat arrays without pointers, the same in memory and in a file; rag_graph_open trusts nothing in them,
 //     and what it lets through cannot lead a walk out of the arrays.
 //  2. Every row can be reached from the entry over ground links: a walk that is not stopped sees all rows.
-//  3. The same codes, options and seed give the same graph, bit for bit, with any number of threads and on any CPU.
+//  3. The same codes, options, seed and base give the same graph, bit for bit, with any number of threads and on any CPU.
 //  4. A search allocates nothing but the growth of its scratch.
 // Threads: a graph is immutable and shared; a scratch belongs to one search at a time.
 //
@@ -64,7 +64,8 @@ typedef struct rag_graph_meta {
   uint32_t sample;     // rows that were asked for the calibration
   uint32_t rung_count;
   uint32_t seed_low, seed_high;
-  uint32_t reserved[2];                // 0
+  uint32_t built_rows;                 // when it was last built from nothing; 0: these
+  uint32_t reserved;                   // 0
   rag_rung rungs[RAG_GRAPH_RUNGS_MAX]; // by ef: rows left out of the graph were asked for their nearest
 } rag_graph_meta;
 _Static_assert(sizeof(rag_graph_meta) == 384, "on disk");
@@ -92,7 +93,8 @@ void rag_graph_sections(const rag_graph *graph, rag_slice out[RAG_GRAPH_SECTIONS
 RAG_NODISCARD rag_status rag_graph_open(const rag_slice sections[RAG_GRAPH_SECTIONS], uint32_t rows, uint32_t dimension,
                                         rag_metric metric, rag_graph **out, rag_error *err);
 void rag_graph_destroy(rag_graph *graph);
-uint64_t rag_graph_bytes(const rag_graph *graph); // of the sections
+uint64_t rag_graph_bytes(const rag_graph *graph);      // of the sections
+uint32_t rag_graph_built_rows(const rag_graph *graph); // when it was last built from nothing; since then it grew
 
 // The smallest ef of which the calibration says that k rows are found with this recall (0 to 1); interpolated between
 // rungs. *out_reached is false where no rung reached it (the largest one's is returned) or nothing was measured.
@@ -100,6 +102,12 @@ uint64_t rag_graph_bytes(const rag_graph *graph); // of the sections
 uint32_t rag_graph_ef(const rag_graph *graph, uint32_t k, float target_recall, bool *out_reached);
 
 // ---------------------------------------------------------------------------------------------- build
+
+// A graph of some of the rows, and perhaps of others, with the same m: rows keep their links there.
+typedef struct rag_graph_base {
+  const rag_graph *graph;
+  const uint32_t *new_of; // of each of its rows, the row now, whose codes are the same; RAG_GRAPH_NONE: it is gone
+} rag_graph_base;
 
 typedef struct rag_graph_options {
   uint32_t m;               // 0: the default
@@ -112,6 +120,7 @@ typedef struct rag_graph_options {
   // Called by the building thread now and then; false stops the build with RAG_CANCELLED. NULL is fine.
   bool (*progress)(void *context, uint64_t done, uint64_t total);
   void *progress_context;
+  const rag_graph_base *base; // NULL: all links are made anew
 } rag_graph_options;
 
 // Memory while it runs, beside the result: about 24 m bytes and 30 more for each row, and a bit for each thread and row.

@@ -1,19 +1,55 @@
 // Segments with a graph: index/graph over the int8 plane.
 #include "index/graph/graph_internal.h"
 #include "index/segment/segment_internal.h"
+#include "index/segment/view_internal.h"
 
 #define SEED UINT64_C(0x7261676467726170)
 // Wider than k by so much at least: calibration asks rows, and of a small or an easy set it may find that next to nothing
 // is enough; queries that are unlike the rows then miss many (benchmarks/graph has what a step costs).
 #define RESERVE 32u
 #define RESERVE_FROM 0.9 // of targets; who asks for less wants to be quick
+#define GROWTH_MAX 4u    // times the rows that it had when it was built from nothing
 
 typedef struct graph_state {
   rag_graph_codes codes; // borrowed from the file
   rag_graph *graph;
 } graph_state;
 
+// The segment whose graph the new one grows out of: that of the most rows, unless the graph has grown too far already, as
+// new rows get no higher than the highest level there is. NULL: none.
+static const rag_index_segment *base_of(const segment_build *b) {
+  const segmented_view *view = (const segmented_view *)b->view;
+  const rag_index_segment *best = NULL;
+  uint64_t most = 0;
+  for (uint32_t i = 0; i < view->segment_count; i++) {
+    const rag_index_segment *s = view->segments[i].segment;
+    if (s->kind != &rag_segment__graph) continue;
+    const graph_state *g = s->state;
+    uint64_t stay = rag_bitmap_and_count(s->set, b->row_set);
+    bool suits =
+        g->graph->meta.m == RAG_GRAPH_M_DEFAULT && (uint64_t)rag_graph_built_rows(g->graph) * GROWTH_MAX >= b->rows;
+    if (!suits || stay <= most) continue;
+    best = s;
+    most = stay;
+  }
+  return best;
+}
+
+static rag_status map_rows(const segment_build *b, const rag_index_segment *s, uint32_t **out, rag_error *err) {
+  uint32_t *new_of = rag_realloc_array(NULL, s->rows, sizeof *new_of), at = 0;
+  if (new_of == NULL) return rag_fail_no_memory(err, s->rows * sizeof *new_of);
+  for (uint32_t i = 0; i < s->rows; i++) { // ordinals ascend on both sides
+    while (at < b->rows && b->ordinals[at] < s->ordinals[i]) at++;
+    new_of[i] = at < b->rows && b->ordinals[at] == s->ordinals[i] ? at : RAG_GRAPH_NONE;
+  }
+  *out = new_of;
+  return RAG_OK;
+}
+
 static rag_status graph_build(segment_build *b, rag_error *err) {
+  const rag_index_segment *old = base_of(b);
+  rag_graph_base base = {0};
+  uint32_t *new_of = NULL;
   rag_graph *graph = NULL;
   rag_slice sections[RAG_GRAPH_SECTIONS];
   rag_status status = RAG_OK;
@@ -31,13 +67,19 @@ static rag_status graph_build(segment_build *b, rag_error *err) {
                                .fetch = &fetch,
                                .progress = b->progress,
                                .progress_context = b->context};
-  RAG_TRY(rag_graph_build(&codes, &options, &graph, err));
+  if (old != NULL) {
+    RAG_TRY_OUT(map_rows(b, old, &new_of, err));
+    base = (rag_graph_base){((const graph_state *)old->state)->graph, new_of};
+    options.base = &base;
+  }
+  RAG_TRY_OUT(rag_graph_build(&codes, &options, &graph, err));
   RAG_TRY_OUT(rag_segment__write_int8(b, err));
   rag_graph_sections(graph, sections);
   for (uint32_t i = 0; i < RAG_GRAPH_SECTIONS; i++)
     RAG_TRY_OUT(rag_segment__write(b, SEGMENT_GRAPH + i, sections[i].data, sections[i].size, err));
 out:
   rag_graph_destroy(graph);
+  rag_free(new_of);
   return status;
 }
 

@@ -138,7 +138,7 @@ static inline answer ask(const rag_graph *g, rows *r, rag_graph_scratch *scratch
                          uint32_t ef, const uint64_t *filter, rag_index_hit *hits) {
   uint64_t survivors = filter ? count_bits(filter, r->count) : r->count;
   rag_graph_query q = {
-      .vector = query, .k = k, .ef = ef, .filter = filter, .survivors = survivors, .fetch = {fetch_row, r}};
+      .vector = query, .k = k, .ef = ef, .filter = filter, .survivors = survivors, .fetch = {.rows = fetch_row, .context = r}};
   answer a = {0};
   rag_index_topk top;
   rag_error err = {0};

@@ -18,7 +18,7 @@
 //  4. Views and shards are immutable once published. Blocks are not: appends fill free slots in place, which no view
 //  that
 //     is pinned names (2); publishing the view (a release, in the cell) makes the new rows visible to who pins it.
-// Threads: append and remove are the one writer's; search and vector are anyone's. Destruction runs on whichever thread
+// Threads: append and remove are the one writer's; search and row are anyone's. Destruction runs on whichever thread
 // drops the last reference.
 //
 // Memory counted against the bound: blocks whole, shards, and 8 KiB of bitmap for each shard. The views' arrays of

@@ -2,7 +2,7 @@
 //
 // The filter is tested before anything of a row is touched, 64 rows at a time: a word of `present` AND the filter's
 // word. What the word looks like decides how its rows go to the kernels:
-//  - many rows, one after another or nearly: their int8 codes are scanned, a quarter of the bytes. A code's score is wrong
+//  - many rows, one after another or nearly: their int8 codes are scanned, a quarter of the bytes of floats. A code's score is wrong
 //    by no more than can be told (below), so whoever cannot be among the k best is dropped, and the rest are scored
 //    exactly: the answer is, bit for bit, that of a scan of the full rows;
 //  - few: collected over words, blocks and shards until BATCH_ROWS are there, then one call over pointers, so that a

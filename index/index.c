@@ -237,8 +237,7 @@ const rag_bitmap *rag_index_view_present(const rag_index_view *view) {
 }
 
 const float *rag_index_view_vector(const rag_index_view *view, uint32_t ordinal, float *room) {
-  if (!rag_bitmap_has(view->present, ordinal)) return NULL;
-  const void *row = view->engine->row(view, ordinal);
+  const void *row = rag_index__view_row(view, ordinal);
   return row ? rag_index__row_read(view->shared->datatype, row, view->shared->dimension, room) : NULL;
 }
 

@@ -71,7 +71,7 @@ typedef struct rag_index_options {
   uint32_t dimension; // 1 to RAG_DIMENSION_MAX
   rag_metric metric;
   // Of full-precision rows, in memory and in segments. bfloat16: vectors are rounded when they are appended
-  // (rag_vector_round_bf16), take half the bytes, and score as the rounded floats would, bit for bit. A query is floats.
+  // (rag_vector_round_bf16), take half the bytes (rounded up to 32 components), and score as the rounded floats would, bit for bit. A query is floats.
   rag_datatype datatype;
   // "flat": all rows in memory, scanned exactly. Else what has gathered in memory is sealed into segments (below), of the
   // engine named ("graph", "ivf", "faiss"), or of what suits their rows and the memory allowed ("auto").

@@ -65,36 +65,36 @@ void rag_index__rows_run(rag_datatype datatype, rag_metric metric, const float *
                          uint32_t dimension, float *raw);
 
 // Where engines find full-precision rows: out[i] is the row of ids[i], readable until the next call with the same context.
-// At most RAG_ROW_FETCH_MAX at once. May fail, and the call that asked fails with its status.
-#define RAG_ROW_FETCH_MAX 64u
-typedef struct rag_row_fetch {
+// At most RAG_INDEX_ROW_FETCH_MAX at once. May fail, and the call that asked fails with its status.
+#define RAG_INDEX_ROW_FETCH_MAX 64u
+typedef struct rag_index_row_fetch {
   rag_status (*rows)(void *context, const uint32_t *ids, uint32_t count, const void **out, rag_error *err);
   void *context;
   rag_datatype datatype; // of the rows
-} rag_row_fetch;
-// As rag_index__rows_gather, of at most RAG_ROW_FETCH_MAX.
-RAG_NODISCARD rag_status rag_index__fetch_score(const rag_row_fetch *fetch, rag_metric metric, const float *query,
+} rag_index_row_fetch;
+// As rag_index__rows_gather, of at most RAG_INDEX_ROW_FETCH_MAX.
+RAG_NODISCARD rag_status rag_index__fetch_score(const rag_index_row_fetch *fetch, rag_metric metric, const float *query,
                                                 const uint32_t *ids, uint32_t count, uint32_t dimension, float *raw,
                                                 rag_error *err);
 // out: `count` times `dimension` floats.
-RAG_NODISCARD rag_status rag_index__fetch_copy(const rag_row_fetch *fetch, const uint32_t *ids, uint32_t count,
+RAG_NODISCARD rag_status rag_index__fetch_copy(const rag_index_row_fetch *fetch, const uint32_t *ids, uint32_t count,
                                                uint32_t dimension, float *out, rag_error *err);
 
 // ---------------------------------------------------------------------------------------------- calibrations (rungs.c)
 
 // What searches of one width (ef of a graph, nprobe of lists) were measured to find. On disk, widths ascending.
-typedef struct rag_rung {
+typedef struct rag_index_rung {
   uint32_t width;
   float recall_10; // mean part of the true 10 (or 100) best; below 0: not measured (width or rows too few)
   float recall_100;
   float cost; // rows (of lists: 1-bit codes) that were looked at, mean
-} rag_rung;
-_Static_assert(sizeof(rag_rung) == 16, "on disk");
-bool rag_index__rungs_sound(const rag_rung *rungs, uint32_t count, uint32_t width_max);
+} rag_index_rung;
+_Static_assert(sizeof(rag_index_rung) == 16, "on disk");
+bool rag_index__rungs_sound(const rag_index_rung *rungs, uint32_t count, uint32_t width_max);
 // Least width on the line through the rungs that reaches the target, and a little more; 0: none does.
-double rag_index__rungs_width(const rag_rung *rungs, uint32_t count, float target_recall, bool of_100);
+double rag_index__rungs_width(const rag_index_rung *rungs, uint32_t count, float target_recall, bool of_100);
 // At this width, between rungs by a straight line; 0: nothing was measured.
-double rag_index__rungs_recall(const rag_rung *rungs, uint32_t count, uint32_t k, uint32_t width);
+double rag_index__rungs_recall(const rag_index_rung *rungs, uint32_t count, uint32_t k, uint32_t width);
 
 // ---------------------------------------------------------------------------------------------- engines
 
@@ -157,13 +157,18 @@ struct rag_index_engine {
   rag_status (*append)(const rag_index_view *newest, const uint32_t *ordinals, uint32_t count, const float *vectors,
                        rag_index_view **out, rag_error *err);
   rag_status (*remove)(const rag_index_view *newest, const rag_bitmap *to_remove, rag_index_view **out, rag_error *err);
-  // The full-precision row of a present ordinal; NULL: none.
+  // The full-precision row of a present ordinal.
   const void *(*row)(const rag_index_view *view, uint32_t ordinal);
   // Offers the rows of present AND filter to `top`, with scores of rag_index__score, and fills *plan. The query is
   // checked.
   rag_status (*search)(const rag_index_view *view, const rag_index_query *query, rag_index_topk *top,
                        rag_index_plan *plan, rag_error *err);
 };
+
+// The full-precision row of an ordinal; NULL: none.
+static inline const void *rag_index__view_row(const rag_index_view *view, uint32_t ordinal) {
+  return rag_bitmap_has(view->present, ordinal) ? view->engine->row(view, ordinal) : NULL;
+}
 
 // What a caller holds.
 struct rag_index {

@@ -1,5 +1,5 @@
 // Full-precision rows as an index keeps them: floats, or bfloat16, each of which stands for one float exactly. Scores
-// have the same bits as those of the floats that a row stands for, so nothing else in index/ asks which it is.
+// have the same bits as those of the floats that a row stands for, so no build and no search asks which it is.
 #include "index/index_internal.h"
 
 #define PART 256u // pointers of one call to a kernel
@@ -59,19 +59,20 @@ void rag_index__rows_run(rag_datatype datatype, rag_metric metric, const float *
   }
 }
 
-rag_status rag_index__fetch_score(const rag_row_fetch *fetch, rag_metric metric, const float *query,
+rag_status rag_index__fetch_score(const rag_index_row_fetch *fetch, rag_metric metric, const float *query,
                                   const uint32_t *ids, uint32_t count, uint32_t dimension, float *raw, rag_error *err) {
-  const void *rows[RAG_ROW_FETCH_MAX];
+  const void *rows[RAG_INDEX_ROW_FETCH_MAX];
+  RAG_ASSERT(count <= RAG_INDEX_ROW_FETCH_MAX);
   RAG_TRY(fetch->rows(fetch->context, ids, count, rows, err));
   rag_index__rows_gather(fetch->datatype, metric, query, rows, count, dimension, raw);
   return RAG_OK;
 }
 
-rag_status rag_index__fetch_copy(const rag_row_fetch *fetch, const uint32_t *ids, uint32_t count, uint32_t dimension,
-                                 float *out, rag_error *err) {
-  const void *rows[RAG_ROW_FETCH_MAX];
+rag_status rag_index__fetch_copy(const rag_index_row_fetch *fetch, const uint32_t *ids, uint32_t count,
+                                 uint32_t dimension, float *out, rag_error *err) {
+  const void *rows[RAG_INDEX_ROW_FETCH_MAX];
   for (uint32_t done = 0, some; done < count; done += some) {
-    some = RAG_MIN(count - done, RAG_ROW_FETCH_MAX);
+    some = RAG_MIN(count - done, RAG_INDEX_ROW_FETCH_MAX);
     RAG_TRY(fetch->rows(fetch->context, ids + done, some, rows, err));
     for (uint32_t i = 0; i < some; i++) {
       float *to = out + (size_t)(done + i) * dimension;

@@ -130,7 +130,7 @@ static rag_ivf_codes ivf_codes(const engine *e) {
 
 static void build_graph(engine *e, rag_json build, uint32_t threads) {
   rag_graph_codes codes = graph_codes(e);
-  rag_row_fetch fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)e->base};
+  rag_index_row_fetch fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)e->base};
   rag_graph_options options = {.m = number_of(build, "m", 0),
                                .ef_construction = number_of(build, "ef_construction", 0),
                                .threads = threads,
@@ -160,7 +160,7 @@ static void build_ivf(engine *e, rag_json build, uint32_t threads) {
     sample = (rag_ivf_codes){some, e->stride, factors, wanted, codes.dimension, codes.metric};
   }
   rag_ivf_train_options training = {.lists = lists, .threads = threads, .seed = 1};
-  rag_row_fetch fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)e->base};
+  rag_index_row_fetch fetch = {.rows = fetch_rows, .context = (void *)(uintptr_t)e->base};
   rag_ivf_options options = {.threads = threads, .seed = 1, .sample = SAMPLE, .fetch = &fetch};
   rag_error err;
   check(rag_ivf_train(&sample, &training, &e->centroids, &err), &err);

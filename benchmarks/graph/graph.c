@@ -251,7 +251,7 @@ int main(int argc, char **argv) {
   }
   double encoded = now() - start;
   rag_graph_codes codes = {code, bytes, factors, base.rows, base.dimension, metric};
-  rag_row_fetch fetch = {.rows = fetch_rows, .context = &base};
+  rag_index_row_fetch fetch = {.rows = fetch_rows, .context = &base};
   options.fetch = &fetch;
   rag_graph *graph;
   rag_error err;
@@ -274,7 +274,7 @@ int main(int argc, char **argv) {
          rag_crc32c(0, sections[RAG_GRAPH_LINKS].data, sections[RAG_GRAPH_LINKS].size), rag_codes_kernels_best()->name,
          load_average());
   for (uint32_t i = 0; i < graph->meta.rung_count; i++) {
-    const rag_rung *rung = &graph->meta.rungs[i];
+    const rag_index_rung *rung = &graph->meta.rungs[i];
     printf("{\"what\": \"calibration\", \"ef\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scored\": %.0f}\n",
            rung->width, (double)rung->recall_10, (double)rung->recall_100, (double)rung->cost);
   }

@@ -278,7 +278,7 @@ int main(int argc, char **argv) {
     rag_free(other.data);
   }
   if (!a.train.lists) a.train.lists = rag_ivf_default_lists(codes.rows);
-  rag_row_fetch fetch = {.rows = fetch_rows, .context = &base};
+  rag_index_row_fetch fetch = {.rows = fetch_rows, .context = &base};
   a.build.fetch = &fetch;
   rag_error err;
   rag_ivf_centroids *centroids;
@@ -304,7 +304,7 @@ int main(int argc, char **argv) {
          rag_crc32c(0, sections[RAG_IVF_CODES].data, sections[RAG_IVF_CODES].size), rag_codes_kernels_best()->name,
          load_average());
   for (uint32_t i = 0; i < ivf->meta.rung_count; i++) {
-    const rag_rung *rung = &ivf->meta.rungs[i];
+    const rag_index_rung *rung = &ivf->meta.rungs[i];
     printf(
         "{\"what\": \"calibration\", \"nprobe\": %u, \"recall_10\": %.4f, \"recall_100\": %.4f, \"scanned\": %.0f}\n",
         rung->width, (double)rung->recall_10, (double)rung->recall_100, (double)rung->cost);

@@ -376,9 +376,8 @@ int main(int argc, char **argv) {
     else if (strcmp(argv[i], "--commits") == 0) b.commits = value;
     else if (strcmp(argv[i], "--readers") == 0) b.readers = RAG_MIN(RAG_MAX(value, 1u), READERS_MAX);
     else if (strcmp(argv[i], "--engine") == 0) b.engine = argv[i + 1];
-    else if (strcmp(argv[i], "--datatype") == 0 && rag_datatype_parse(rag_slice_str(argv[i + 1]), &b.datatype))
-      continue;
-    else DIE("there is no option %s", argv[i]);
+    else if (strcmp(argv[i], "--datatype") != 0) DIE("there is no option %s", argv[i]);
+    else if (!rag_datatype_parse(rag_slice_str(argv[i + 1]), &b.datatype)) DIE("there is no datatype %s", argv[i + 1]);
   }
   MUST(rag_os_remove_tree(b.dir, err));
   open_kb();

@@ -1,5 +1,6 @@
 // codes: vectors in fewer bytes, and the kernels that scan them. What the larger engines walk and scan in place of the
-// full-precision rows; none of the scores here is final, an engine re-scores what it keeps with rag_kernels.
+// full-precision rows; but for those of bf16, which an index may keep as its rows (index/rows.c), no score here is final: an
+// engine scores what it keeps again from the rows.
 //
 //                bytes a row     at 384   what a step costs      error of a score
 //   float        4 d             1,536    fma                    -
@@ -156,7 +157,8 @@ void rag_codes_bits_query_list(rag_codes_bits_query *query, rag_metric metric, f
 
 // ---------------------------------------------------------------------------------------------- kernels
 
-// Rows lie `stride` bytes apart (bf16: components); ids are row numbers: row i is at base + ids[i] * stride. Gathers
+// Rows lie `stride` bytes apart (bf16: components); ids are row numbers: row i is at base + ids[i] * stride; bf16 rows are
+// gathered by their addresses, as floats are. Gathers
 // ask for the lines of the rows that come next while they work on one group, so hand them as many ids as there are.
 typedef struct rag_codes_kernels {
   const char *name; // "scalar", "avx2", "avx512"

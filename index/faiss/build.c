@@ -10,7 +10,7 @@
 #define FORMAT 1u
 
 typedef struct builder {
-  const rag_row_fetch *fetch;
+  const rag_index_row_fetch *fetch;
   const rag_faiss_options *options;
   uint32_t dimension;
   rag_faiss_meta meta;
@@ -135,7 +135,7 @@ static rag_status measure(void *context, const void *data, size_t size, rag_erro
   return RAG_OK;
 }
 
-rag_status rag_faiss_build(const rag_row_fetch *fetch, uint32_t rows, uint32_t dimension, rag_metric metric,
+rag_status rag_faiss_build(const rag_index_row_fetch *fetch, uint32_t rows, uint32_t dimension, rag_metric metric,
                            const char *factory, const rag_faiss_options *options, rag_faiss **out, rag_error *err) {
   builder b = {.fetch = fetch, .options = options, .dimension = dimension};
   RAG_TRY(rag_faiss__make(factory, dimension, metric, &b.index, err));

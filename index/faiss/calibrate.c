@@ -19,7 +19,7 @@ _Static_assert(RAG_COUNT_OF(ef_ladder) <= RAG_FAISS_RUNGS_MAX, "room for every r
 typedef struct judge {
   rag_faiss *engine;
   const float *vectors;
-  const rag_row_fetch *fetch;
+  const rag_index_row_fetch *fetch;
   rag_index_topk *tops;
   rag_index_hit *truth; // TRUTH for each query; ordinals are rows
   uint32_t truth_count;
@@ -36,10 +36,10 @@ static rag_status find_truth(judge *j, const rag_faiss_options *options, rag_err
     rag_index__topk_init(&j->tops[i], j->truth + (size_t)i * TRUTH, TRUTH, -FLT_MAX);
   }
   uint32_t inside = m->rows - m->held_count, look = REPORT_ROWS;
-  for (uint32_t begin = 0; begin < inside; begin += RAG_ROW_FETCH_MAX) {
-    uint32_t ids[RAG_ROW_FETCH_MAX], count = RAG_MIN(RAG_ROW_FETCH_MAX, inside - begin);
-    const void *rows[RAG_ROW_FETCH_MAX];
-    float raw[RAG_ROW_FETCH_MAX];
+  for (uint32_t begin = 0; begin < inside; begin += RAG_INDEX_ROW_FETCH_MAX) {
+    uint32_t ids[RAG_INDEX_ROW_FETCH_MAX], count = RAG_MIN(RAG_INDEX_ROW_FETCH_MAX, inside - begin);
+    const void *rows[RAG_INDEX_ROW_FETCH_MAX];
+    float raw[RAG_INDEX_ROW_FETCH_MAX];
     for (uint32_t i = 0; i < count; i++) ids[i] = rag_faiss__row(m, begin + i);
     RAG_TRY(j->fetch->rows(j->fetch->context, ids, count, rows, err));
     for (uint32_t q = 0; q < m->held_count; q++) {
@@ -79,11 +79,11 @@ static rag_status climb(judge *j, uint32_t value, rag_faiss_rung *out, rag_error
     const rag_index_hit *truth = j->truth + (size_t)q * TRUTH;
     RAG_TRY(rag_faiss__ask(j->engine, vector, value, wide, NULL, j->distances, j->labels, err));
     uint32_t found_10 = 0, found_100 = 0;
-    for (uint32_t at = 0; at < wide && j->labels[at] >= 0; at += RAG_ROW_FETCH_MAX) {
-      uint32_t ids[RAG_ROW_FETCH_MAX], count = 0;
+    for (uint32_t at = 0; at < wide && j->labels[at] >= 0; at += RAG_INDEX_ROW_FETCH_MAX) {
+      uint32_t ids[RAG_INDEX_ROW_FETCH_MAX], count = 0;
       rag_metric metric = (rag_metric)m->metric;
-      float raw[RAG_ROW_FETCH_MAX];
-      for (; count < RAG_ROW_FETCH_MAX && at + count < wide && j->labels[at + count] >= 0; count++) {
+      float raw[RAG_INDEX_ROW_FETCH_MAX];
+      for (; count < RAG_INDEX_ROW_FETCH_MAX && at + count < wide && j->labels[at + count] >= 0; count++) {
         ids[count] = rag_faiss__row(m, (uint32_t)j->labels[at + count]);
       }
       RAG_TRY(rag_index__fetch_score(j->fetch, metric, vector, ids, count, m->dimension, raw, err));
@@ -128,7 +128,7 @@ static rag_status measure(judge *j, rag_error *err) {
   return RAG_OK;
 }
 
-rag_status rag_faiss__calibrate(rag_faiss *engine, const float *vectors, const rag_row_fetch *fetch,
+rag_status rag_faiss__calibrate(rag_faiss *engine, const float *vectors, const rag_index_row_fetch *fetch,
                                 const rag_faiss_options *options, rag_error *err) {
   uint32_t held = engine->meta.held_count;
   rag_status status = RAG_OK;

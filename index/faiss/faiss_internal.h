@@ -108,7 +108,7 @@ typedef struct rag_faiss_options {
 // RAG_FAISS_TRAINING_BYTES_MAX) and what FAISS needs. RAG_INVALID_ARGUMENT (as rag_faiss_check),
 // RAG_FAILED_PRECONDITION (fewer than rag_faiss_rows_min, or FAISS cannot train or fill it; the text is FAISS's),
 // RAG_RESOURCE_EXHAUSTED, RAG_CANCELLED, RAG_UNIMPLEMENTED (no FAISS), or what `fetch` says.
-RAG_NODISCARD rag_status rag_faiss_build(const rag_row_fetch *fetch, uint32_t rows, uint32_t dimension,
+RAG_NODISCARD rag_status rag_faiss_build(const rag_index_row_fetch *fetch, uint32_t rows, uint32_t dimension,
                                          rag_metric metric, const char *factory, const rag_faiss_options *options,
                                          rag_faiss **out, rag_error *err);
 void rag_faiss_destroy(rag_faiss *engine); // NULL is fine
@@ -152,7 +152,7 @@ typedef struct rag_faiss_query {
   const uint64_t *filter;   // bit i % 64 of word i / 64: row i may be found; bits past the rows are 0. NULL: every row
   uint64_t survivors;       // bits that are set
   const uint32_t *ordinals; // of the rows, for the hits; NULL: a row is its own
-  rag_row_fetch fetch;
+  rag_index_row_fetch fetch;
   uint64_t deadline_ns; // monotonic clock; 0: none
 } rag_faiss_query;
 

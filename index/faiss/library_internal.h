@@ -68,7 +68,7 @@ static inline uint32_t rag_faiss__row(const rag_faiss_meta *meta, uint32_t id) {
 rag_status rag_faiss__deadline(uint64_t deadline_ns, rag_error *err);
 
 // calibrate.c: fills the rungs of engine->meta. The engine's index has the rows but the held ones; `vectors` has these.
-rag_status rag_faiss__calibrate(rag_faiss *engine, const float *vectors, const rag_row_fetch *fetch,
+rag_status rag_faiss__calibrate(rag_faiss *engine, const float *vectors, const rag_index_row_fetch *fetch,
                                 const rag_faiss_options *options, rag_error *err);
 
 #endif

@@ -16,7 +16,7 @@ uint32_t rag_faiss_rows_min(const char *factory) {
   RAG_UNUSED(factory);
   return 1;
 }
-rag_status rag_faiss_build(const rag_row_fetch *fetch, uint32_t rows, uint32_t dimension, rag_metric metric,
+rag_status rag_faiss_build(const rag_index_row_fetch *fetch, uint32_t rows, uint32_t dimension, rag_metric metric,
                            const char *factory, const rag_faiss_options *options, rag_faiss **out, rag_error *err) {
   RAG_UNUSED(fetch), RAG_UNUSED(rows), RAG_UNUSED(dimension), RAG_UNUSED(metric), RAG_UNUSED(factory);
   RAG_UNUSED(options), RAG_UNUSED(out);

@@ -115,9 +115,9 @@ static rag_status score(const search *s, const uint32_t *ids, uint32_t count, ra
   const rag_faiss_query *q = s->query;
   const rag_faiss_meta *m = &s->engine->meta;
   rag_metric metric = (rag_metric)m->metric;
-  float raw[RAG_ROW_FETCH_MAX];
+  float raw[RAG_INDEX_ROW_FETCH_MAX];
   for (uint32_t done = 0, some; done < count; done += some) {
-    some = RAG_MIN(RAG_ROW_FETCH_MAX, count - done);
+    some = RAG_MIN(RAG_INDEX_ROW_FETCH_MAX, count - done);
     RAG_TRY(rag_index__fetch_score(&q->fetch, metric, q->vector, ids + done, some, m->dimension, raw, err));
     for (uint32_t i = 0; i < some; i++) {
       uint32_t row = ids[done + i];
@@ -130,7 +130,7 @@ static rag_status score(const search *s, const uint32_t *ids, uint32_t count, ra
 
 static rag_status scan(const search *s, rag_error *err) {
   const uint64_t *filter = s->query->filter;
-  uint32_t rows = s->engine->meta.rows, ids[RAG_ROW_FETCH_MAX], count = 0;
+  uint32_t rows = s->engine->meta.rows, ids[RAG_INDEX_ROW_FETCH_MAX], count = 0;
   uint64_t look = s->stats->rescored + DEADLINE_ROWS;
   s->stats->way = RAG_FAISS_SCANNED;
   for (uint32_t first = 0; first < rows; first += 64) {
@@ -138,7 +138,7 @@ static rag_status scan(const search *s, rag_error *err) {
     if (rows - first < 64) word &= (1ull << (rows - first)) - 1;
     for (; word; word &= word - 1) {
       ids[count++] = first + (uint32_t)__builtin_ctzll(word);
-      if (count < RAG_ROW_FETCH_MAX) continue;
+      if (count < RAG_INDEX_ROW_FETCH_MAX) continue;
       RAG_TRY(score(s, ids, count, err));
       count = 0;
     }

@@ -21,7 +21,7 @@ typedef struct clerk { // a thread's
   rag_graph_scratch *scratch;
   rag_status status;
   rag_error err;
-  uint8_t *decoded; // where nothing is fetched: RAG_ROW_FETCH_MAX rows
+  uint8_t *decoded; // where nothing is fetched: RAG_INDEX_ROW_FETCH_MAX rows
 } clerk;
 
 typedef struct finding { // of one query
@@ -33,8 +33,8 @@ struct judge {
   const rag_graph_codes *codes;
   const uint64_t *inside;
   const uint32_t *sample;
-  const rag_row_fetch *fetch; // NULL: decoded codes
-  uint32_t count;             // queries
+  const rag_index_row_fetch *fetch; // NULL: decoded codes
+  uint32_t count;                   // queries
   float *vectors;
   rag_index_hit *truth; // TRUTH for each query
   uint32_t truth_count;
@@ -59,15 +59,15 @@ static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t cou
   return RAG_OK;
 }
 
-static rag_row_fetch fetch_of(clerk *c) {
-  return c->j->fetch ? *c->j->fetch : (rag_row_fetch){.rows = fetch_decoded, .context = c};
+static rag_index_row_fetch fetch_of(clerk *c) {
+  return c->j->fetch ? *c->j->fetch : (rag_index_row_fetch){.rows = fetch_decoded, .context = c};
 }
 
 static rag_status find_truth(clerk *c, uint32_t number, rag_error *err) {
   judge *j = c->j;
   rag_graph__walker *w = c->walker;
   const rag_graph_codes *codes = j->codes;
-  rag_row_fetch fetch = fetch_of(c);
+  rag_index_row_fetch fetch = fetch_of(c);
   float *vector = j->vectors + (size_t)number * codes->dimension;
   RAG_TRY(rag_index__fetch_copy(&fetch, &j->sample[number], 1, codes->dimension, vector, err));
   rag_index_hit hits[TRUTH_BY_CODES];
@@ -86,8 +86,8 @@ static rag_status find_truth(clerk *c, uint32_t number, rag_error *err) {
   }
   rag_index__topk_finish(&by_codes);
   for (uint32_t done = 0; done < by_codes.count;) {
-    uint32_t ids[RAG_ROW_FETCH_MAX], count = RAG_MIN(RAG_ROW_FETCH_MAX, by_codes.count - done);
-    float raw[RAG_ROW_FETCH_MAX];
+    uint32_t ids[RAG_INDEX_ROW_FETCH_MAX], count = RAG_MIN(RAG_INDEX_ROW_FETCH_MAX, by_codes.count - done);
+    float raw[RAG_INDEX_ROW_FETCH_MAX];
     for (uint32_t i = 0; i < count; i++) ids[i] = hits[done + i].ordinal;
     RAG_TRY(rag_index__fetch_score(&fetch, codes->metric, vector, ids, count, codes->dimension, raw, err));
     for (uint32_t i = 0; i < count; i++) rag_index__topk_offer(&top, ids[i], rag_index__score(codes->metric, raw[i]));
@@ -154,7 +154,7 @@ static rag_status ask_all(judge *j, uint32_t ef, rag_error *err) {
   return RAG_OK;
 }
 
-static rag_status climb(judge *j, uint32_t ef, rag_rung *out, rag_error *err) {
+static rag_status climb(judge *j, uint32_t ef, rag_index_rung *out, rag_error *err) {
   finding sum = {0};
   RAG_TRY(ask_all(j, ef, err));
   for (uint32_t i = 0; i < j->count; i++) {
@@ -162,10 +162,10 @@ static rag_status climb(judge *j, uint32_t ef, rag_rung *out, rag_error *err) {
     sum.recall_100 += j->found[i].recall_100;
     sum.scored += j->found[i].scored;
   }
-  *out = (rag_rung){.width = ef,
-                    .recall_10 = (float)(sum.recall_10 / j->count),
-                    .recall_100 = is_of_100(j) ? (float)(sum.recall_100 / j->count) : -1.0f,
-                    .cost = (float)(sum.scored / j->count)};
+  *out = (rag_index_rung){.width = ef,
+                          .recall_10 = (float)(sum.recall_10 / j->count),
+                          .recall_100 = is_of_100(j) ? (float)(sum.recall_100 / j->count) : -1.0f,
+                          .cost = (float)(sum.scored / j->count)};
   return RAG_OK;
 }
 
@@ -175,7 +175,7 @@ static rag_status measure(judge *j, rag_graph_meta *meta, rag_error *err) {
   if (j->truth_count == 0) return RAG_OK;
   meta->sample = j->count;
   for (uint32_t i = 0; i < RAG_COUNT_OF(ladder); i++) {
-    rag_rung *rung = &meta->rungs[i];
+    rag_index_rung *rung = &meta->rungs[i];
     RAG_TRY(climb(j, ladder[i], rung, err));
     meta->rung_count = i + 1;
     bool all_10 = rung->recall_10 >= RECALL_ENOUGH;
@@ -185,7 +185,7 @@ static rag_status measure(judge *j, rag_graph_meta *meta, rag_error *err) {
 }
 
 static rag_status make_clerks(judge *j, rag_error *err) {
-  size_t decoded = RAG_ROW_FETCH_MAX * j->codes->dimension * sizeof(float);
+  size_t decoded = RAG_INDEX_ROW_FETCH_MAX * j->codes->dimension * sizeof(float);
   j->clerks = rag_calloc(j->threads, sizeof *j->clerks);
   if (!j->clerks) return rag_fail_no_memory(err, j->threads * sizeof *j->clerks);
   for (uint32_t t = 0; t < j->threads; t++) {
@@ -213,8 +213,8 @@ static void free_clerks(judge *j) {
 }
 
 rag_status rag_graph__calibrate(const rag_graph *graph, const rag_graph_codes *codes, const uint64_t *inside,
-                                const uint32_t *sample, uint32_t count, const rag_row_fetch *fetch, rag_pool *pool,
-                                uint32_t threads, rag_graph_meta *meta, rag_error *err) {
+                                const uint32_t *sample, uint32_t count, const rag_index_row_fetch *fetch,
+                                rag_pool *pool, uint32_t threads, rag_graph_meta *meta, rag_error *err) {
   judge j = {.graph = graph,
              .codes = codes,
              .inside = inside,

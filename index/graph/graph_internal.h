@@ -64,9 +64,9 @@ typedef struct rag_graph_meta {
   uint32_t sample;     // rows that were asked for the calibration
   uint32_t rung_count;
   uint32_t seed_low, seed_high;
-  uint32_t built_rows;                 // when it was last built from nothing; 0: these
-  uint32_t reserved;                   // 0
-  rag_rung rungs[RAG_GRAPH_RUNGS_MAX]; // by ef: rows left out of the graph were asked for their nearest
+  uint32_t built_rows;                       // when it was last built from nothing; 0: these
+  uint32_t reserved;                         // 0
+  rag_index_rung rungs[RAG_GRAPH_RUNGS_MAX]; // by ef: rows left out of the graph were asked for their nearest
 } rag_graph_meta;
 _Static_assert(sizeof(rag_graph_meta) == 384, "on disk");
 
@@ -114,9 +114,10 @@ typedef struct rag_graph_options {
   uint32_t ef_construction; // 0: the default
   uint32_t threads;         // 0: 1
   uint64_t seed;
-  uint32_t sample;            // rows asked for the calibration, at most a tenth of all; 0: no calibration
-  const rag_row_fetch *fetch; // for the calibration, from any of the threads at once, rows readable until the build
-                              // returns; NULL: decoded codes stand in
+  uint32_t sample; // rows asked for the calibration, at most a tenth of all; 0: no calibration
+  const rag_index_row_fetch
+      *fetch; // for the calibration, from any of the threads at once, rows readable until the build
+              // returns; NULL: decoded codes stand in
   // Called by the building thread now and then; false stops the build with RAG_CANCELLED. NULL is fine.
   bool (*progress)(void *context, uint64_t done, uint64_t total);
   void *progress_context;
@@ -141,7 +142,7 @@ typedef struct rag_graph_query {
   const uint64_t *filter;   // bit i % 64 of word i / 64: row i may be found; bits past the rows are 0. NULL: every row
   uint64_t survivors;       // bits that are set
   const uint32_t *ordinals; // of the rows, for the hits; NULL: a row is its own
-  rag_row_fetch fetch;
+  rag_index_row_fetch fetch;
   uint64_t deadline_ns; // monotonic clock; 0: none
 } rag_graph_query;
 
@@ -302,7 +303,7 @@ RAG_NODISCARD rag_status rag_graph__mend(const rag_graph_codes *codes, const uin
 // threads - 1 threads; NULL: one.
 RAG_NODISCARD rag_status rag_graph__calibrate(const rag_graph *graph, const rag_graph_codes *codes,
                                               const uint64_t *inside, const uint32_t *sample, uint32_t count,
-                                              const rag_row_fetch *fetch, rag_pool *pool, uint32_t threads,
+                                              const rag_index_row_fetch *fetch, rag_pool *pool, uint32_t threads,
                                               rag_graph_meta *meta, rag_error *err);
 
 #endif

@@ -74,13 +74,13 @@ static rag_status rescore(search *s, rag_index_topk *top, rag_graph_stats *stats
   const rag_graph_query *q = s->query;
   rag_metric metric = s->codes->metric;
   const uint64_t *pool = s->w->pool;
-  uint32_t count = s->w->count, ids[RAG_ROW_FETCH_MAX];
-  float by_codes[RAG_ROW_FETCH_MAX], raw[RAG_ROW_FETCH_MAX];
+  uint32_t count = s->w->count, ids[RAG_INDEX_ROW_FETCH_MAX];
+  float by_codes[RAG_INDEX_ROW_FETCH_MAX], raw[RAG_INDEX_ROW_FETCH_MAX];
   float wrong_by = 0;
   for (uint32_t done = 0; done < count;) {
     // The first round has what would be answered if codes were right, and a few more.
     uint32_t first = q->k + RESCORE_FIRST, batch = 0;
-    uint32_t most = done < first ? RAG_MIN(first - done, RAG_ROW_FETCH_MAX) : RESCORE_BATCH;
+    uint32_t most = done < first ? RAG_MIN(first - done, RAG_INDEX_ROW_FETCH_MAX) : RESCORE_BATCH;
     for (; batch < most && done + batch < count; batch++) {
       float score = rag_graph__key_score(pool[done + batch]);
       by_codes[batch] = rag_index__score(metric, metric == RAG_METRIC_L2 ? RAG_MAX(-score, 0.0f) : score);
@@ -295,7 +295,7 @@ rag_graph_cost rag_graph_estimate(const rag_graph *graph, uint32_t ef, bool filt
   // Most links lead to rows that were met before: about half are new at small ef, fewer at large ones.
   double walk = (double)ef * meta->m;
   for (uint32_t i = 0; i < meta->rung_count; i++) {
-    const rag_rung *rung = &meta->rungs[i];
+    const rag_index_rung *rung = &meta->rungs[i];
     if (rung->width >= ef || i + 1 == meta->rung_count) {
       walk = (double)rung->cost * ef / rung->width;
       break;

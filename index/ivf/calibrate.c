@@ -16,13 +16,13 @@ _Static_assert(RAG_COUNT_OF(ladder) <= RAG_IVF_RUNGS_MAX, "room for every rung")
 typedef struct judge {
   rag_ivf *ivf;
   const rag_ivf_codes *codes;
-  rag_row_fetch fetch;
+  rag_index_row_fetch fetch;
   uint32_t count;   // queries
   uint32_t *sample; // their rows
   float *vectors;
   rag_index_hit *truth; // TRUTH for each query
   uint32_t truth_count; // the same for every query
-  float *decoded;       // where nothing is fetched: RAG_ROW_FETCH_MAX rows
+  float *decoded;       // where nothing is fetched: RAG_INDEX_ROW_FETCH_MAX rows
   int8_t *query_codes;
   rag_ivf_scratch *scratch;
 } judge;
@@ -79,8 +79,8 @@ static rag_status find_truth(judge *j, uint32_t number, rag_error *err) {
   }
   rag_index__topk_finish(&by_codes);
   for (uint32_t done = 0; done < by_codes.count;) {
-    uint32_t ids[RAG_ROW_FETCH_MAX], count = RAG_MIN(RAG_ROW_FETCH_MAX, by_codes.count - done);
-    float raw[RAG_ROW_FETCH_MAX];
+    uint32_t ids[RAG_INDEX_ROW_FETCH_MAX], count = RAG_MIN(RAG_INDEX_ROW_FETCH_MAX, by_codes.count - done);
+    float raw[RAG_INDEX_ROW_FETCH_MAX];
     for (uint32_t i = 0; i < count; i++) ids[i] = hits[done + i].ordinal;
     RAG_TRY(rag_index__fetch_score(&j->fetch, codes->metric, vector, ids, count, codes->dimension, raw, err));
     for (uint32_t i = 0; i < count; i++) rag_index__topk_offer(&top, ids[i], rag_index__score(codes->metric, raw[i]));
@@ -132,7 +132,7 @@ static rag_status climb(judge *j, rag_error *err) {
     double recall_10, recall_100 = -1, scanned;
     if (j->truth_count == TRUTH) RAG_TRY(ask_all(j, nprobe, TRUTH, &recall_100, &scanned, err));
     RAG_TRY(ask_all(j, nprobe, RAG_MIN(10u, j->truth_count), &recall_10, &scanned, err));
-    meta->rungs[i] = (rag_rung){nprobe, (float)recall_10, (float)recall_100, (float)scanned};
+    meta->rungs[i] = (rag_index_rung){nprobe, (float)recall_10, (float)recall_100, (float)scanned};
     meta->rung_count = i + 1;
     bool enough = meta->rungs[i].recall_10 >= RECALL_ENOUGH;
     if (nprobe == meta->lists || (enough && (recall_100 < 0 || meta->rungs[i].recall_100 >= RECALL_ENOUGH))) break;
@@ -149,13 +149,13 @@ rag_status rag_ivf__calibrate(rag_ivf *ivf, const rag_ivf_codes *codes, const ra
   j.sample = rag_alloc(j.count * sizeof *j.sample);
   j.vectors = rag_alloc(j.count * row_bytes);
   j.truth = rag_alloc((size_t)j.count * TRUTH * sizeof *j.truth);
-  j.decoded = rag_alloc(RAG_ROW_FETCH_MAX * row_bytes);
+  j.decoded = rag_alloc(RAG_INDEX_ROW_FETCH_MAX * row_bytes);
   j.query_codes = rag_aligned_alloc(64, rag_codes_int8_bytes(codes->dimension));
   if (!j.sample || !j.vectors || !j.truth || !j.decoded || !j.query_codes) {
     status = rag_fail_no_memory(err, j.count * row_bytes);
     goto out;
   }
-  j.fetch = options->fetch ? *options->fetch : (rag_row_fetch){.rows = fetch_decoded, .context = &j};
+  j.fetch = options->fetch ? *options->fetch : (rag_index_row_fetch){.rows = fetch_decoded, .context = &j};
   RAG_TRY_OUT(rag_ivf_scratch_create(&j.scratch, err));
   RAG_TRY_OUT(choose_sample(&j, options->seed, err));
   for (uint32_t i = 0; i < j.count; i++) RAG_TRY_OUT(find_truth(&j, i, err));

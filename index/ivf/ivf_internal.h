@@ -131,8 +131,8 @@ typedef struct rag_ivf_meta {
   float error;        // mean squared distance of rows from their first centroid
   uint32_t sample;    // rows that were asked for the calibration
   uint32_t rung_count;
-  uint32_t reserved[5];              // 0
-  rag_rung rungs[RAG_IVF_RUNGS_MAX]; // by nprobe: rows of the segment were asked for their nearest others
+  uint32_t reserved[5];                    // 0
+  rag_index_rung rungs[RAG_IVF_RUNGS_MAX]; // by nprobe: rows of the segment were asked for their nearest others
 } rag_ivf_meta;
 _Static_assert(sizeof(rag_ivf_meta) == 320, "on disk");
 
@@ -176,12 +176,12 @@ float rag_ivf_drift(const rag_ivf *ivf);
 // ---------------------------------------------------------------------------------------------- build, merge
 
 typedef struct rag_ivf_options {
-  uint32_t threads;           // 0: 1
-  bool single;                // a row in one list only: half the memory, some five times the lists to probe
-  uint64_t seed;              // of the calibration's sample
-  uint32_t sample;            // rows asked for the calibration, at most a tenth of all; 0: no calibration
-  const rag_row_fetch *fetch; // for the calibration's truth, one thread at a time; NULL: decoded codes stand in
-  rag_ivf_progress progress;  // NULL is fine
+  uint32_t threads;                 // 0: 1
+  bool single;                      // a row in one list only: half the memory, some five times the lists to probe
+  uint64_t seed;                    // of the calibration's sample
+  uint32_t sample;                  // rows asked for the calibration, at most a tenth of all; 0: no calibration
+  const rag_index_row_fetch *fetch; // for the calibration's truth, one thread at a time; NULL: decoded codes stand in
+  rag_ivf_progress progress;        // NULL is fine
   void *progress_context;
 } rag_ivf_options;
 
@@ -216,7 +216,7 @@ typedef struct rag_ivf_query {
   const uint64_t *filter;   // bit i % 64 of word i / 64: row i may be found; bits past the rows are 0. NULL: every row
   uint64_t survivors;       // bits that are set
   const uint32_t *ordinals; // of the rows, for the hits; NULL: a row is its own
-  rag_row_fetch fetch;
+  rag_index_row_fetch fetch;
   uint64_t deadline_ns; // monotonic clock; 0: none
 } rag_ivf_query;
 

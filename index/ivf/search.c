@@ -197,11 +197,11 @@ static void offer(search *s, uint32_t row, float score) {
 static rag_status rescore(search *s, rag_error *err) {
   const rag_ivf_query *q = s->query;
   rag_metric metric = (rag_metric)s->ivf->meta.metric;
-  uint32_t count = s->pool_count, ids[RAG_ROW_FETCH_MAX], first = q->k + RESCORE_FIRST;
-  float by_codes[RAG_ROW_FETCH_MAX], raw[RAG_ROW_FETCH_MAX], wrong_by = 0;
+  uint32_t count = s->pool_count, ids[RAG_INDEX_ROW_FETCH_MAX], first = q->k + RESCORE_FIRST;
+  float by_codes[RAG_INDEX_ROW_FETCH_MAX], raw[RAG_INDEX_ROW_FETCH_MAX], wrong_by = 0;
   for (uint32_t done = 0; done < count;) {
     // The first round has what would be answered if codes were right, and a few more.
-    uint32_t most = done < first ? RAG_MIN(first - done, RAG_ROW_FETCH_MAX) : RESCORE_BATCH, batch = 0;
+    uint32_t most = done < first ? RAG_MIN(first - done, RAG_INDEX_ROW_FETCH_MAX) : RESCORE_BATCH, batch = 0;
     for (; batch < most && done + batch < count; batch++) {
       by_codes[batch] = to_final(metric, key_score(s->pool[done + batch]));
       if (done >= first && by_codes[batch] + wrong_by < s->top->floor) break;

@@ -22,7 +22,7 @@ static rag_status gather(segment_build *b, rag_error *err) {
   uint32_t at = 0;
   for (uint32_t ordinal = 0; at < b->rows && rag_bitmap_next(b->row_set, ordinal, &ordinal); ordinal++) {
     b->ordinals[at] = ordinal;
-    b->vectors[at] = b->view->engine->row(b->view, ordinal);
+    b->vectors[at] = rag_index__view_row(b->view, ordinal);
     if (b->vectors[at] == NULL) return rag_fail(err, RAG_INTERNAL, "row %u is to be sealed, and is not there", ordinal);
     if (++at % PROGRESS_ROWS == 0) RAG_TRY(rag_segment__go_on(b, 0, err));
   }
@@ -64,8 +64,8 @@ static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count,
   return RAG_OK;
 }
 
-rag_row_fetch rag_segment__build_fetch(const segment_build *b) {
-  return (rag_row_fetch){.rows = fetch_rows, .context = (void *)(uintptr_t)b, .datatype = b->shared->datatype};
+rag_index_row_fetch rag_segment__build_fetch(const segment_build *b) {
+  return (rag_index_row_fetch){.rows = fetch_rows, .context = (void *)(uintptr_t)b, .datatype = b->shared->datatype};
 }
 
 const float *rag_segment__build_vector(const segment_build *b, uint32_t row, float *room) {

@@ -10,7 +10,7 @@ static rag_status append(void *context, const void *data, size_t size, rag_error
 
 static rag_status faiss_build(segment_build *b, rag_error *err) {
   rag_faiss *engine = NULL;
-  rag_row_fetch fetch = rag_segment__build_fetch(b);
+  rag_index_row_fetch fetch = rag_segment__build_fetch(b);
   rag_faiss_options options = {.threads = b->threads,
                                .seed = SEED,
                                .sample = RAG_MIN(RAG_FAISS_SAMPLE_MAX, b->rows / 20),

@@ -47,8 +47,7 @@ static rag_status reserve(void **array, uint32_t *room, uint32_t count, size_t i
   return RAG_OK;
 }
 
-static rag_status scratch_of(const rag_index_segment *s, segment_scratch *all, uint32_t pool_rows, flat_scratch **out,
-                             rag_error *err) {
+static rag_status scratch_of(const rag_index_segment *s, segment_scratch *all, flat_scratch **out, rag_error *err) {
   void **of_kind = rag_segment__scratch_of(all, &rag_segment__flat);
   uint32_t dimension = s->shared->dimension;
   if (*of_kind == NULL) {
@@ -63,8 +62,6 @@ static rag_status scratch_of(const rag_index_segment *s, segment_scratch *all, u
     *of_kind = made;
   }
   flat_scratch *scratch = *of_kind;
-  RAG_TRY(reserve((void **)&scratch->estimates, &scratch->estimate_room, s->rows + 64, 2 * sizeof(float), err));
-  RAG_TRY(reserve((void **)&scratch->pool, &scratch->pool_room, pool_rows, sizeof *scratch->pool, err));
   *out = scratch;
   return RAG_OK;
 }
@@ -143,7 +140,7 @@ static void ask(const rag_index_segment *s, const segment_search *search, flat_s
   rag_codes_bits_query_list(out, shared->metric, 0, (float)sqrt(norm));
 }
 
-// The list is full: estimates stay in the first-level cache, and each run is sifted by what the ones before it found.
+// The list is full: estimates stay in the first-level cache, and a run is sifted by what was scored until then.
 static void search_full(const rag_index_segment *s, segment_scan *scan, const rag_codes_bits_query *query,
                         const uint64_t *words) {
   float scores[SEGMENT_GATHER] = {0}, errors[SEGMENT_GATHER] = {0}; // past a last word's rows they say nothing
@@ -157,6 +154,8 @@ static void search_full(const rag_index_segment *s, segment_scan *scan, const ra
 static rag_status fill(const rag_index_segment *s, segment_scan *scan, flat_scratch *scratch, uint32_t pool_rows,
                        const uint64_t *words, rag_error *err) {
   uint32_t room = (s->rows + 63) / 64 * 64;
+  RAG_TRY(reserve((void **)&scratch->estimates, &scratch->estimate_room, room, 2 * sizeof(float), err));
+  RAG_TRY(reserve((void **)&scratch->pool, &scratch->pool_room, pool_rows, sizeof *scratch->pool, err));
   float *scores = scratch->estimates, *errors = scores + room;
   rag_index_topk best;
   rag_index__topk_init(&best, scratch->pool, pool_rows, -FLT_MAX);
@@ -188,7 +187,7 @@ static rag_status flat_search(const rag_index_segment *s, segment_search *search
   segment_scan scan;
   if (survivors <= pool_rows) return rag_segment__scan_all(s, search, words, err);
   RAG_TRY(rag_index__check_deadline(search->query, err));
-  RAG_TRY(scratch_of(s, search->scratch, pool_rows, &scratch, err));
+  RAG_TRY(scratch_of(s, search->scratch, &scratch, err));
   ask(s, search, scratch);
   rag_segment__scan_init(&scan, s, search);
   search->plan->candidates += survivors;

@@ -60,7 +60,7 @@ static rag_status graph_build(segment_build *b, rag_error *err) {
                            .rows = b->rows,
                            .dimension = b->shared->dimension,
                            .metric = b->shared->metric};
-  rag_row_fetch fetch = rag_segment__build_fetch(b);
+  rag_index_row_fetch fetch = rag_segment__build_fetch(b);
   rag_graph_options options = {.threads = b->threads,
                                .seed = SEED,
                                .sample = RAG_MIN(SEGMENT_CALIBRATION_ROWS, b->rows / 10),

@@ -198,7 +198,7 @@ static rag_status ivf_build(segment_build *b, rag_error *err) {
   rag_ivf *ivf = NULL;
   rag_slice sections[RAG_IVF_SECTIONS];
   rag_status status = RAG_OK;
-  rag_row_fetch fetch = rag_segment__build_fetch(b);
+  rag_index_row_fetch fetch = rag_segment__build_fetch(b);
   rag_ivf_options options = {.threads = b->threads,
                              .seed = SEED,
                              .sample = RAG_MIN(SEGMENT_CALIBRATION_ROWS, b->rows / 10),

@@ -184,8 +184,8 @@ static rag_status fetch_rows(void *context, const uint32_t *ids, uint32_t count,
   return RAG_OK;
 }
 
-rag_row_fetch rag_segment__fetch(const rag_index_segment *s) {
-  return (rag_row_fetch){.rows = fetch_rows, .context = (void *)(uintptr_t)s, .datatype = s->shared->datatype};
+rag_index_row_fetch rag_segment__fetch(const rag_index_segment *s) {
+  return (rag_index_row_fetch){.rows = fetch_rows, .context = (void *)(uintptr_t)s, .datatype = s->shared->datatype};
 }
 
 // ---------------------------------------------------------------------------------------------- the whole

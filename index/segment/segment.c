@@ -1,7 +1,7 @@
 // A sealed segment: what its file holds, checked, as arrays.
 //
 // meta: u32le format, 16 bytes id, u32le kind, dimension, metric, rows, history. The sections' sizes follow from it,
-// and a section of another size is damage. The contents are verified whole before anything of them is used; then what
+// and a section of another size is damage. The datatype of rows is told by the number of their section. The contents are verified whole before anything of them is used; then what
 // checksums cannot say is checked too: ordinals ascend, vectors are finite where they were when they were written (they
 // came from searches' own rows), a kind's sections lead nowhere outside (its engine's open).
 //

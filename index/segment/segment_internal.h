@@ -167,7 +167,7 @@ void rag_segment__select(const rag_index_segment *segment, const rag_bitmap *a, 
 // For kinds: a search that found its way by codes was measured to find so many at its setting.
 void rag_segment__plan_recall(rag_index_plan *plan, double recall, uint32_t setting);
 // The segment's full-precision rows, for engines.
-rag_row_fetch rag_segment__fetch(const rag_index_segment *segment);
+rag_index_row_fetch rag_segment__fetch(const rag_index_segment *segment);
 
 // Exact scores of rows, gathered and scored some hundreds at a time.
 #define SEGMENT_GATHER 256u
@@ -222,7 +222,7 @@ RAG_NODISCARD rag_status rag_segment__write_int8(segment_build *build, rag_error
 RAG_NODISCARD rag_status rag_segment__write(segment_build *build, uint32_t section, const void *data, size_t size,
                                             rag_error *err);
 RAG_NODISCARD rag_status rag_segment__go_on(const segment_build *build, uint64_t done, rag_error *err);
-rag_row_fetch rag_segment__build_fetch(const segment_build *build); // its rows, for engines
+rag_index_row_fetch rag_segment__build_fetch(const segment_build *build); // its rows, for engines
 // The floats of a row; room: `dimension` of them.
 const float *rag_segment__build_vector(const segment_build *build, uint32_t row, float *room);
 // A section of equal rows, each of `erase` replaced by bytes of `blank`; a whole section as it is.

@@ -13,7 +13,7 @@
 // bound, and it is brought up to date only where that bound beats the best of the round. The picks are those of the
 // plain method, bit for bit, and the likenesses computed at most wanted * count.
 //
-// Memory: one block of 40 bytes a candidate and of one candidate for each pick.
+// Memory: one block of 40 bytes a candidate and of one candidate for each pick; vectors are the caller's.
 #include "kb/retrieval/retrieval_internal.h"
 
 #include <math.h>

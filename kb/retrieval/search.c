@@ -267,8 +267,8 @@ static rag_status search_vectors(run *r, uint32_t depth, rag_index_hit **out, ui
 }
 
 uint64_t rag_kb_vector_bytes(rag_kb *kb, const rag_version *version, bool filtered, bool exact) {
-  uint64_t of_codes = rag_version_chunks(version) * kb->dimension;
-  if (exact) return of_codes * sizeof(float);
+  uint64_t chunks = rag_version_chunks(version), of_codes = chunks * kb->dimension;
+  if (exact) return chunks * rag_kb__vector_bytes(kb->datatype, kb->dimension);
   rag_index_view *view = rag_index_pin(kb->index);
   uint64_t bytes = rag_index_view_search_bytes(view);
   rag_ref_drop(view);
@@ -379,7 +379,7 @@ static rag_status diversify(run *r, rag_error *err) {
                      .context = r,
                      .deadline_ns = search->deadline_ns};
   r->count = RAG_MIN(r->count, r->wanted);
-  if (r->kb->datatype != RAG_DATATYPE_FLOAT32) {
+  if (r->kb->datatype != RAG_DATATYPE_FLOAT32 && mmr.lambda < 1) {
     r->room = rag_arena_alloc(r->arena, (size_t)r->count * r->kb->dimension * sizeof *r->room);
     if (r->room == NULL) return rag_fail_no_memory(err, (size_t)r->count * r->kb->dimension * sizeof *r->room);
   }

@@ -68,7 +68,7 @@ static inline void free_rows(rows *r) {
 static inline rag_status fetch_row(void *context, const uint32_t *ids, uint32_t count, const void **out,
                                    rag_error *err) {
   rows *r = context;
-  assert_true(count > 0 && count <= RAG_ROW_FETCH_MAX);
+  assert_true(count > 0 && count <= RAG_INDEX_ROW_FETCH_MAX);
   if (r->fetches_left == 0) return rag_fail(err, RAG_UNAVAILABLE, "no rows today");
   if (r->fetches_left != UINT32_MAX) r->fetches_left--;
   for (uint32_t i = 0; i < count; i++) {
@@ -137,8 +137,12 @@ typedef struct answer {
 static inline answer ask(const rag_graph *g, rows *r, rag_graph_scratch *scratch, const float *query, uint32_t k,
                          uint32_t ef, const uint64_t *filter, rag_index_hit *hits) {
   uint64_t survivors = filter ? count_bits(filter, r->count) : r->count;
-  rag_graph_query q = {
-      .vector = query, .k = k, .ef = ef, .filter = filter, .survivors = survivors, .fetch = {.rows = fetch_row, .context = r}};
+  rag_graph_query q = {.vector = query,
+                       .k = k,
+                       .ef = ef,
+                       .filter = filter,
+                       .survivors = survivors,
+                       .fetch = {.rows = fetch_row, .context = r}};
   answer a = {0};
   rag_index_topk top;
   rag_error err = {0};

@@ -33,7 +33,7 @@ static bool have_faiss(void) {
 }
 
 static rag_faiss *build_of(rows *r, const char *factory, uint32_t sample) {
-  rag_row_fetch fetch = {.rows = fetch_row, .context = r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = r};
   rag_faiss_options options = {.threads = build_threads, .seed = 5, .sample = sample};
   rag_faiss *engine = NULL;
   rag_error err = {0};
@@ -181,7 +181,7 @@ static void test_strings(void **state) {
 static void test_too_few_rows(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(RANDOM, 255, 16, RAG_METRIC_COSINE, 1, 4);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_faiss_options options = {.threads = 1};
   rag_faiss *engine = NULL;
   rag_error err;
@@ -468,7 +468,7 @@ static void test_an_index_of_other_rows(void **state) {
 static void test_no_memory(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(CLUSTERED, 3000, 16, RAG_METRIC_COSINE, 20, 4);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_faiss_options options = {.threads = 1, .sample = 5};
   bool failed = true;
   uint32_t turns = 0;
@@ -522,7 +522,7 @@ static void test_no_memory_for_faiss(void **state) {
     fclose(file);
     struct rlimit limit = {pages * 4096 + (30u << 20), RLIM_INFINITY}; // the rows are 25 MB, blocks of them 16
     setrlimit(RLIMIT_AS, &limit);
-    rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+    rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
     rag_faiss_options options = {.threads = 1};
     rag_faiss *engine = NULL;
     rag_error err = {0};
@@ -546,7 +546,7 @@ static bool stop_at(void *context, uint64_t done, uint64_t total) {
 static void test_stopped(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(CLUSTERED, 3000, 16, RAG_METRIC_COSINE, 20, 4);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   uint32_t turns = 0;
   rag_status status = RAG_CANCELLED;
   rag_error err;
@@ -666,7 +666,7 @@ static void test_refuses_without_faiss(void **state) {
   rag_error err;
   rag_faiss *engine = NULL;
   rag_faiss_scratch *scratch = NULL;
-  rag_row_fetch fetch = {0};
+  rag_index_row_fetch fetch = {0};
   rag_faiss_options options = {0};
   rag_slice nothing = {NULL, 0};
   assert_int_equal(rag_faiss_check("Flat", 8, RAG_METRIC_L2, &err), RAG_UNIMPLEMENTED);

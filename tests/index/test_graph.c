@@ -203,7 +203,7 @@ static void assert_same(const rag_graph *a, const rag_graph *b) {
 static void test_same_bytes(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(CLUSTERED, 5000, 48, RAG_METRIC_COSINE, 20, 4);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_graph_options options = {.m = 8, .ef_construction = 50, .seed = 5, .sample = 50, .fetch = &fetch};
   rag_graph *one = build_with(&r, &options);
   for (uint32_t threads = 1; threads <= 5; threads++) {
@@ -386,7 +386,7 @@ static void test_calibration(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(CLUSTERED, 12000, 64, RAG_METRIC_COSINE, 30, 21);
   rows queries = make_rows(CLUSTERED, 150, 64, RAG_METRIC_COSINE, 30, 22);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   for (int fetches = 0; fetches < 2; fetches++) {
     rag_graph *g = build_with(
         &r, &(rag_graph_options){.m = 8, .ef_construction = 40, .sample = 150, .fetch = fetches ? &fetch : NULL});

@@ -25,7 +25,7 @@ static rag_status search(const rag_graph *g, rows *r, rag_graph_scratch *scratch
 static void test_no_memory_to_build(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(FEW_DISTINCT, 300, 16, RAG_METRIC_COSINE, 200, 4);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   for (uint32_t threads = 1; threads <= 2; threads++) {
     rag_graph_options options = {.m = 4, .ef_construction = 20, .threads = threads, .sample = 10, .fetch = &fetch};
     bool failed = true;
@@ -106,7 +106,7 @@ static void test_one_scratch(void **state) {
 static void test_fetch_fails(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(RANDOM, 2000, 16, RAG_METRIC_COSINE, 1, 4);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_graph_options options = {.m = 4, .ef_construction = 20, .sample = 3, .fetch = &fetch};
   rag_graph *g = NULL;
   rag_error err;

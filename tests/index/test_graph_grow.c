@@ -79,7 +79,7 @@ static bool note_begin(void *context, uint64_t done, uint64_t total) {
 
 static rag_graph *grow(rows *r, const before *b, uint32_t m, uint32_t threads) {
   bool first = true;
-  rag_row_fetch fetch = {.rows = fetch_row, .context = r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = r};
   rag_graph *g = build_with(r, &(rag_graph_options){.m = m,
                                                     .ef_construction = 80,
                                                     .seed = 11,

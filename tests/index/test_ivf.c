@@ -270,7 +270,7 @@ static void test_calibration(void **state) {
   for (size_t m = 0; m < RAG_COUNT_OF(metrics); m++) {
     rows r = make_rows(RANDOM, 12000, 16, metrics[m], 1, 8), queries = make_rows(RANDOM, 200, 16, metrics[m], 1, 9);
     rag_ivf_centroids *centroids = train(&r, 0, 2);
-    rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+    rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
     rag_ivf *ivf = build_ivf(centroids, &r, &(rag_ivf_options){.sample = 200, .fetch = &fetch, .threads = 2});
     assert_int_equal(ivf->meta.sample, 200);
     assert_true(ivf->meta.rung_count > 3);

@@ -64,7 +64,7 @@ static void test_no_memory_to_build(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(FEW_DISTINCT, 300, 16, RAG_METRIC_COSINE, 200, 4);
   rag_ivf_codes codes = codes_of(&r);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_ivf_centroids *centroids = train(&r, 12, 1);
   uint32_t map[300];
   for (uint32_t i = 0; i < 300; i++) map[i] = 299 - i;
@@ -172,7 +172,7 @@ static void test_fetch_fails(void **state) {
   RAG_UNUSED(state);
   rows r = make_rows(RANDOM, 2000, 16, RAG_METRIC_COSINE, 1, 4);
   rag_ivf_codes codes = codes_of(&r);
-  rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+  rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
   rag_ivf_options options = {.sample = 3, .fetch = &fetch};
   rag_ivf_centroids *centroids = train(&r, 12, 1);
   rag_ivf *ivf = NULL;

@@ -29,7 +29,7 @@ static void test_threads_do_not_matter(void **state) {
   static const rag_metric metrics[] = {RAG_METRIC_COSINE, RAG_METRIC_IP, RAG_METRIC_L2};
   for (size_t m = 0; m < RAG_COUNT_OF(metrics); m++) {
     rows r = make_rows(CLUSTERED, 3001, 70, metrics[m], 40, 6);
-    rag_row_fetch fetch = {.rows = fetch_row, .context = &r};
+    rag_index_row_fetch fetch = {.rows = fetch_row, .context = &r};
     rag_ivf_centroids *first_centroids = NULL;
     rag_ivf *first = NULL;
     for (uint32_t threads = 1; threads <= 4; threads++) {

@@ -314,7 +314,7 @@ static void erase_some(model *m) {
   for (uint32_t i = 0; i < m->rows; i++)
     gone[i] = gone[i] || (m->dimension > 1 && !m->present[i] && m->data[(size_t)i * m->dimension] != 0 &&
                           random_below(&m->random, 200) == 0);
-  uint8_t row[SEGMENT_ALIGN];
+  _Alignas(64) uint8_t row[SEGMENT_ALIGN];
   size_t row_bytes = rag_index__row_bytes(m->options.datatype, m->dimension);
   assert_true(row_bytes <= sizeof row);
   for (uint32_t i = 0; i < m->rows; i++) {
@@ -324,6 +324,8 @@ static void erase_some(model *m) {
       char path[160];
       path_of(m, &m->ids[j], path);
       assert_false(file_has(path, row, row_bytes));
+      if (m->dimension > 1) // as a kind may keep it
+        assert_false(file_has(path, m->data + (size_t)i * m->dimension, m->dimension * sizeof(float)));
     }
   }
   rag_ref_drop(set);

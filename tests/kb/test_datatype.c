@@ -303,6 +303,41 @@ static void models_vectors_are_rounded_and_cached_apart(void **state) {
   }
 }
 
+// What is picked for being unlike the others follows from the vectors that are kept, in whatever form: a kb of float32 that
+// was given the rounded ones picks the same.
+static void diversity_is_of_what_is_kept(void **state) {
+  kb_fixture *f = *state;
+  rag_error err = {0};
+  static oracle halves, floats;
+  oracle_fill(&halves, RAG_METRIC_L2, RAG_DATATYPE_BFLOAT16);
+  floats = halves;
+  floats.datatype = RAG_DATATYPE_FLOAT32;
+  memcpy(floats.given, halves.kept, sizeof floats.given);
+  rag_kb *kbs[2] = {create(f, "halves", "", RAG_METRIC_L2, RAG_DATATYPE_BFLOAT16),
+                    create(f, "floats", "", RAG_METRIC_L2, RAG_DATATYPE_FLOAT32)};
+  put_all(f, kbs[0], &halves);
+  put_all(f, kbs[1], &floats);
+  uint32_t moved = 0;
+  for (uint32_t q = 0; q < QUERIES; q++) {
+    rag_search_result found[2] = {0}, plain = {0};
+    rag_search search = {.vector = halves.asked[q], .vector_dimension = DIMENSION, .k = 12};
+    OK(rag_kb_search(kbs[0], &search, &plain, &err));
+    search.has_mmr = true;
+    search.mmr_lambda = 0.3f;
+    for (int i = 0; i < 2; i++) OK(rag_kb_search(kbs[i], &search, &found[i], &err));
+    assert_int_equal(found[0].count, 12);
+    assert_int_equal(found[1].count, 12);
+    for (uint32_t h = 0; h < 12; h++) {
+      assert_int_equal(document_of(found[0].hits[h].document_id), document_of(found[1].hits[h].document_id));
+      moved += document_of(found[0].hits[h].document_id) != document_of(plain.hits[h].document_id);
+    }
+    for (int i = 0; i < 2; i++) rag_search_result_free(&found[i]);
+    rag_search_result_free(&plain);
+  }
+  assert_true(moved > QUERIES); // it does pick others
+  for (int i = 0; i < 2; i++) rag_ref_drop(kbs[i]);
+}
+
 // ---------------------------------------------------------------------------------------------- rows that go
 
 static void gc_and_purge_leave_the_others(void **state) {
@@ -564,6 +599,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       KB_TEST(every_place_has_the_same_bits),
       KB_TEST(models_vectors_are_rounded_and_cached_apart),
+      KB_TEST(diversity_is_of_what_is_kept),
       KB_TEST(gc_and_purge_leave_the_others),
       KB_TEST(an_export_carries_the_setting),
       KB_TEST(the_check_knows_the_rows),

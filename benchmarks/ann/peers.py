@@ -274,6 +274,7 @@ class Chromadb:
     def __init__(self, _):
         import chromadb
         self.lib, self.version = chromadb, "chromadb " + chromadb.__version__
+        self.search = None
 
     def builds(self, rows):
         return [{"max_neighbors": m, "ef_construction": c} for m, c in GRAPHS]
@@ -283,10 +284,11 @@ class Chromadb:
 
     def build(self, base, fields, build, folder):
         self.folder = os.path.join(folder, "chroma")
-        self.client = self.lib.PersistentClient(self.folder, self.lib.Settings(anonymized_telemetry=False))
+        self.open()
+        # The index reaches the disk once, with its last row: what is opened again (set) must not be built again.
         self.collection = self.client.create_collection("bench", embedding_function=None, configuration={"hnsw": {
             "space": "ip", "max_neighbors": build["max_neighbors"], "ef_construction": build["ef_construction"],
-            "num_threads": THREADS, "sync_threshold": 1 << 30}})
+            "num_threads": THREADS, "sync_threshold": len(base)}})
         names = list(fields)
         for start in range(0, len(base), 5000):
             part = range(start, min(len(base), start + 5000))
@@ -298,8 +300,20 @@ class Chromadb:
     def stored_bytes(self):
         return None # one file for vectors, metadata and log
 
+    def open(self):
+        self.client = self.lib.PersistentClient(self.folder, self.lib.Settings(anonymized_telemetry=False))
+
     def set(self, search):
+        """An index that is open keeps the width that it was opened with, so it is opened again."""
+        from chromadb.api.shared_system_client import SharedSystemClient
+        if search == self.search:
+            return
+        self.search = search
         self.collection.modify(configuration={"hnsw": {"ef_search": search["ef"]}})
+        self.client._system.stop()
+        SharedSystemClient.clear_system_cache()
+        self.open()
+        self.collection = self.client.get_collection("bench", embedding_function=None)
 
     def one(self, query, k, where=None):
         found = self.collection.query(query_embeddings=query, n_results=k, include=[], where=where)

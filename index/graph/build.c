@@ -23,6 +23,7 @@
 #define CLAIM 8u        // rows that a thread takes at once
 #define FINISH_CLAIM 256u
 #define SAMPLE_SHARE 10u // of the rows, at most
+#define SAMPLE_LEAST 4u  // part of what was asked for, at least
 
 // ---------------------------------------------------------------------------------------------- lists
 
@@ -323,18 +324,34 @@ static void builder_free(graph_builder *b) {
 
 // ---------------------------------------------------------------------------------------------- the whole
 
-// The last rows in order are asked for before they are inserted.
+// The rows of the last turns are asked for before they are inserted: rows that were ever there would find each other too
+// easily, as links were made for them.
 static rag_status calibrate(graph_builder *b, uint32_t sample, rag_error *err) {
-  uint32_t begin = b->nodes - sample;
   RAG_TRY(finish(b));
   size_t words = b->codes->rows / 64 + 1;
   uint64_t *inside = rag_calloc(words, sizeof *inside);
-  if (!inside) return rag_fail_no_memory(err, words * sizeof *inside);
-  for (uint32_t i = 0; i < begin; i++) inside[b->order[i] / 64] |= 1ull << b->order[i] % 64;
-  rag_status status = rag_graph__calibrate(&b->graph, b->codes, inside, b->order + begin, sample, b->options->fetch,
-                                           b->pool, b->threads, &b->graph.meta, err);
+  uint32_t *asked = rag_realloc_array(NULL, sample, sizeof *asked);
+  rag_status status = RAG_OK;
+  if (!inside || !asked) RAG_TRY_OUT(rag_fail_no_memory(err, words * sizeof *inside));
+  for (uint32_t i = 0; i < b->nodes; i++) inside[b->order[i] / 64] |= 1ull << b->order[i] % 64;
+  for (uint32_t i = 0; i < sample; i++) {
+    asked[i] = b->order[b->turns[b->turn_count - sample + i]];
+    inside[asked[i] / 64] &= ~(1ull << asked[i] % 64);
+  }
+  status = rag_graph__calibrate(&b->graph, b->codes, inside, asked, sample, b->options->fetch, b->pool, b->threads,
+                                &b->graph.meta, err);
+out:
   rag_free(inside);
+  rag_free(asked);
   return status;
+}
+
+// What the graph was measured to be that this one grew out of, where too few rows are new to ask for them.
+static void inherit_calibration(graph_builder *b) {
+  const rag_graph_meta *old = &b->options->base->graph->meta;
+  b->graph.meta.sample = old->sample;
+  b->graph.meta.rung_count = old->rung_count;
+  memcpy(b->graph.meta.rungs, old->rungs, sizeof old->rungs);
 }
 
 static void copy_lists(const graph_level *l, uint32_t *out) {
@@ -397,12 +414,15 @@ static rag_status check_options(const rag_graph_codes *codes, const rag_graph_op
 }
 
 static rag_status build_rows(graph_builder *b, const uint32_t *first_of, rag_error *err) {
-  uint32_t sample = RAG_MIN(b->options->sample, b->nodes / SAMPLE_SHARE);
   b->highest = RAG_GRAPH_LEVELS_MAX;
   if (b->options->base) RAG_TRY(rag_graph__grow_plan(b, first_of, err));
   RAG_TRY(make_order(b, first_of, err));
-  if (b->old_of) RAG_TRY(rag_graph__grow_place(b, sample, err));
+  if (b->old_of) RAG_TRY(rag_graph__grow_place(b, err));
   RAG_TRY(make_turns(b, err));
+  uint32_t sample = RAG_MIN(b->options->sample, b->turn_count / SAMPLE_SHARE);
+  bool inherits =
+      b->old_of && sample < b->options->sample / SAMPLE_LEAST && b->options->base->graph->meta.rung_count > 0;
+  if (inherits) sample = 0;
   RAG_TRY(make_levels(b, err));
   RAG_TRY(make_workers(b, err));
   b->graph.meta.levels = b->top;
@@ -417,6 +437,7 @@ static rag_status build_rows(graph_builder *b, const uint32_t *first_of, rag_err
     RAG_TRY(calibrate(b, sample, err));
     RAG_TRY(insert(b, b->turn_count - sample, b->turn_count, err));
   }
+  if (inherits) inherit_calibration(b);
   return finish(b);
 }
 

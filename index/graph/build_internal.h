@@ -69,9 +69,8 @@ static inline bool rag_graph__is_carried(const graph_builder *b, uint32_t row) {
 RAG_NODISCARD rag_status rag_graph__grow_plan(graph_builder *b, const uint32_t *first_of, rag_error *err);
 // The highest level of a row that is carried over.
 uint32_t rag_graph__level_in_base(const graph_builder *b, uint32_t row);
-// The positions are known: puts a row that is carried over first, leaves out the last `sample` positions, which are to be
-// asked for before they are inserted, and finds everybody's position.
-RAG_NODISCARD rag_status rag_graph__grow_place(graph_builder *b, uint32_t sample, rag_error *err);
+// The positions are known: puts a row that is carried over first, and finds everybody's.
+RAG_NODISCARD rag_status rag_graph__grow_place(graph_builder *b, rag_error *err);
 // The lists of one position, if it is carried over.
 void rag_graph__carry(graph_worker *w, uint32_t position);
 

@@ -114,10 +114,12 @@ typedef struct rag_graph_options {
   uint32_t ef_construction; // 0: the default
   uint32_t threads;         // 0: 1
   uint64_t seed;
-  uint32_t sample; // rows asked for the calibration, at most a tenth of all; 0: no calibration
-  const rag_index_row_fetch
-      *fetch; // for the calibration, from any of the threads at once, rows readable until the build
-              // returns; NULL: decoded codes stand in
+  // Rows asked for the calibration, at most a tenth of those that are inserted; 0: none. A graph that grows by so few rows that
+  // a quarter of them are not to be had takes over its base's.
+  uint32_t sample;
+  // For the calibration, from any of the threads at once, rows readable until the build returns; NULL: decoded codes stand
+  // in.
+  const rag_index_row_fetch *fetch;
   // Called by the building thread now and then; false stops the build with RAG_CANCELLED. NULL is fine.
   bool (*progress)(void *context, uint64_t done, uint64_t total);
   void *progress_context;

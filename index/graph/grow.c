@@ -3,8 +3,7 @@
 //
 // Not carried over is a row that
 //  - is gone, or a duplicate of another now: the best of where it led comes in the place of a link to it;
-//  - has lost more than a quarter of its links that way: it is inserted again, which mends the place where it was;
-//  - is of the sample that the calibration asks for: it must not be there then.
+//  - has lost more than a quarter of its links that way: it is inserted again, which mends the place where it was.
 // A row that is carried over stays on its levels. A new one gets no higher than the highest of those: the entry is a row
 // that is there. So a graph should grow out of one that is not much smaller; meta.built_rows says how far it has come.
 // What is left of a graph that has lost more than a quarter of its rows, or its upper levels, finds its way badly: then
@@ -83,7 +82,7 @@ rag_status rag_graph__grow_plan(graph_builder *b, const uint32_t *first_of, rag_
   return RAG_OK;
 }
 
-rag_status rag_graph__grow_place(graph_builder *b, uint32_t sample, rag_error *err) {
+rag_status rag_graph__grow_place(graph_builder *b, rag_error *err) {
   uint32_t first = 0, same = 0;
   while (same < b->nodes && b->levels_of[same] == b->top) same++; // any of them may be the first
   while (first < same && b->old_of[b->order[first]] == RAG_GRAPH_NONE) first++;
@@ -93,10 +92,8 @@ rag_status rag_graph__grow_place(graph_builder *b, uint32_t sample, rag_error *e
   b->order[first] = b->order[0];
   b->order[0] = row;
   memset(b->position_of, 0xff, b->codes->rows * sizeof *b->position_of);
-  for (uint32_t position = 0; position < b->nodes; position++) {
-    if (position > 0 && position >= b->nodes - sample) b->old_of[b->order[position]] = RAG_GRAPH_NONE;
-    if (b->levels_of[position] > 0) b->position_of[b->order[position]] = position;
-  }
+  for (uint32_t position = 0; position < b->nodes && b->levels_of[position] > 0; position++)
+    b->position_of[b->order[position]] = position;
   return RAG_OK;
 }
 

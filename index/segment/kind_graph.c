@@ -162,6 +162,7 @@ static void graph_scratch_destroy(void *scratch) {
 
 const segment_kind rag_segment__graph = {
     .name = "graph",
+    .grows = true,
     .build = graph_build,
     .open = graph_open,
     .close = graph_close,

@@ -303,6 +303,7 @@ static void ivf_scratch_destroy(void *scratch) {
 
 const segment_kind rag_segment__ivf = {
     .name = "ivf",
+    .grows = true,
     .build = ivf_build,
     .open = ivf_open,
     .close = ivf_close,

@@ -75,6 +75,7 @@ typedef struct segment_search segment_search;
 // searches it. Rows are numbers from 0; the segment says which ordinals they are.
 typedef struct segment_kind {
   const char *name;
+  bool grows; // rows that a segment of the view had cost little when it is merged
   // Writes the kind's sections; ordinals and vectors are written.
   rag_status (*build)(segment_build *build, rag_error *err);
   // Makes segment->state upon the file's sections, which were verified. RAG_DATA_LOSS: they are not what they must be.

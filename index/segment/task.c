@@ -6,8 +6,9 @@
 //     scanned.
 //  2. A segment of which a quarter is dead is made anew: what no head has any more goes to a history segment, what was
 //     removed goes nowhere. (A history segment, when a quarter was removed.)
-//  3. Of heads' segments the largest takes in all others when they have a third of its rows: searches then look into one
-//     graph and a little beside it, and in the long run each row is merged some four times.
+//  3. Of heads' segments the largest takes in all others when they have a sixth of its rows: searches then look into one
+//     graph and a little beside it, and in the long run each row is written some seven times, which costs a graph or lists
+//     little more than a copy. Of a kind that is built anew for it they must have a third: four times.
 //  4. Segments of one kind, in the order of size, from one of them up: as long as the next is not larger than half as
 //     much again as those before it together, it joins them; four and more of them are merged, and whatever is smaller.
 //     So a row is merged about once for every fourfold growth of the index, and there are a few segments of each size.
@@ -23,7 +24,8 @@
 
 #define DEAD_PART 4u // one in so many
 #define MERGE_COUNT 4u
-#define BESIDE 3u          // segments with one row for so many of the largest join it
+#define BESIDE 6u          // segments with one row for so many of the largest join it, where it grows
+#define BESIDE_ANEW 3u     // and where it is built anew
 #define SEGMENTS_MAX 4096u // considered at once
 #define TAIL_MIN 64u       // rows: fewer are not sealed for want of memory, however little there is
 
@@ -171,8 +173,10 @@ static rag_status next_of(rag_index_view *head, const rag_bitmap *live, bool his
   if (!history && count > 1) {
     uint64_t beside = 0;
     for (uint32_t i = 0; i + 1 < count; i++) beside += pieces[i].present;
+    uint64_t share =
+        ((const segmented_view *)head)->segments[pieces[count - 1].at].segment->kind->grows ? BESIDE : BESIDE_ANEW;
     if (beside >= ((const segmented_view *)head)->head.shared->graph_rows &&
-        beside * BESIDE >= pieces[count - 1].present) {
+        beside * share >= pieces[count - 1].present) {
       status = make_task(head, pieces, count, 0, live, "much lies beside the largest", out, err);
       goto out;
     }

@@ -28,6 +28,7 @@
 #define VERSION 1u
 #define BLOCK_BYTES ((size_t)64 << 10)
 #define BUFFER_BYTES ((size_t)1 << 20) // a multiple of BLOCK_BYTES
+#define WRITE_BACK_BYTES (8u << 20)
 #define HEADER_BYTES ((size_t)SEGMENT_ALIGN)
 #define HEADER_FIXED 40u
 #define HEADER_SECTION 24u
@@ -57,7 +58,8 @@ struct segment_writer {
   int fd;
   uint64_t offset; // of the next byte, those in the buffer counted
   size_t filled;
-  rag_buf sums; // u32le of each whole block so far
+  rag_buf sums;   // u32le of each whole block so far
+  uint64_t asked; // bytes that the disk was asked to take
   section sections[SEGMENT_SECTIONS_MAX];
   uint32_t section_count;
   uint8_t buffer[BUFFER_BYTES];
@@ -113,6 +115,19 @@ static rag_status write_all(segment_writer *w, const void *data, size_t size, ra
   return status;
 }
 
+// The disk is kept busy with a little at a time: hundreds of megabytes at once, when the file is synced, would hold up the
+// log of the store, whose commits wait for the same disk.
+static rag_status write_back(segment_writer *w, rag_error *err) {
+  const unsigned begin = SYNC_FILE_RANGE_WRITE, end = SYNC_FILE_RANGE_WAIT_BEFORE | begin | SYNC_FILE_RANGE_WAIT_AFTER;
+  for (; w->offset - w->asked >= WRITE_BACK_BYTES; w->asked += WRITE_BACK_BYTES) {
+    int status = sync_file_range(w->fd, (off_t)w->asked, WRITE_BACK_BYTES, begin);
+    if (status == 0 && w->asked > 0)
+      status = sync_file_range(w->fd, (off_t)(w->asked - WRITE_BACK_BYTES), WRITE_BACK_BYTES, end);
+    if (status != 0 && (errno == EIO || errno == ENOSPC)) return rag_os_fail(err, "sync_file_range", w->part, errno);
+  }
+  return RAG_OK;
+}
+
 // Whole blocks, or, at the end, what there is.
 static rag_status flush(segment_writer *w, rag_error *err) {
   for (size_t at = 0; at < w->filled; at += BLOCK_BYTES)
@@ -120,7 +135,7 @@ static rag_status flush(segment_writer *w, rag_error *err) {
   if (w->sums.failed) return rag_fail_no_memory(err, w->sums.size);
   RAG_TRY(write_all(w, w->buffer, w->filled, err));
   w->filled = 0;
-  return RAG_OK;
+  return write_back(w, err);
 }
 
 rag_status rag_segment__writer_append(segment_writer *w, const void *data, size_t size, rag_error *err) {

@@ -30,6 +30,21 @@ static inline float rag_index__score(rag_metric metric, float raw) {
   return score < FLT_MAX ? score : FLT_MAX;
 }
 
+// ---------------------------------------------------------------------------------------------- chance
+
+// splitmix64's: a number that looks like chance, and is the same for the same z.
+static inline uint64_t rag_index__mix(uint64_t z) {
+  z += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+// A sample: one row at random of each of `count` equal parts of [0, rows). Ascending by number, all different.
+static inline uint32_t rag_index__sample_row(uint64_t seed, uint32_t rows, uint32_t count, uint32_t number) {
+  uint64_t begin = (uint64_t)rows * number / count, end = (uint64_t)rows * (number + 1) / count;
+  return (uint32_t)(begin + rag_index__mix(seed ^ rag_index__mix(number)) % (end - begin));
+}
+
 // ---------------------------------------------------------------------------------------------- top k
 
 // The best `capacity` hits so far, in the caller's memory (topk.c). Worse is the lower score and, at equal scores, the

@@ -20,19 +20,6 @@ typedef struct builder {
   uint32_t block_rows;
 } builder;
 
-static uint64_t mix(uint64_t z) { // splitmix64's
-  z += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-// One row of each of `count` equal parts of [0, rows), at random within it: ascending, and all different.
-static uint32_t spread(uint64_t seed, uint32_t rows, uint32_t count, uint32_t number) {
-  uint64_t begin = (uint64_t)rows * number / count, end = (uint64_t)rows * (number + 1) / count;
-  return (uint32_t)(begin + mix(seed ^ mix(number)) % (end - begin));
-}
-
 static rag_status report(const builder *b, uint64_t done, rag_error *err) {
   const rag_faiss_options *o = b->options;
   if (!o->progress || o->progress(o->progress_context, done, b->meta.rows)) return RAG_OK;
@@ -56,7 +43,7 @@ static rag_status train(builder *b, rag_error *err) {
     status = rag_fail_no_memory(err, count * row_bytes);
     goto out;
   }
-  for (uint32_t i = 0; i < count; i++) chosen[i] = spread(b->options->seed, rows, (uint32_t)count, i);
+  for (uint32_t i = 0; i < count; i++) chosen[i] = rag_index__sample_row(b->options->seed, rows, (uint32_t)count, i);
   RAG_TRY_OUT(rag_index__fetch_copy(b->fetch, chosen, (uint32_t)count, b->dimension, vectors, err));
   if (faiss_Index_train(b->index, (faiss_idx_t)count, vectors) != 0) {
     status = rag_faiss__fail(err, RAG_FAILED_PRECONDITION, "FAISS could not be trained");
@@ -94,7 +81,7 @@ static rag_status fill(builder *b, rag_error *err) {
   b->block = rag_alloc((size_t)b->block_rows * b->dimension * sizeof *b->block);
   if (!b->block) return rag_fail_no_memory(err, (size_t)b->block_rows * b->dimension * sizeof *b->block);
   b->meta.held_count = held;
-  for (uint32_t i = 0; i < held; i++) b->meta.held[i] = spread(~b->options->seed, rows - held, held, i);
+  for (uint32_t i = 0; i < held; i++) b->meta.held[i] = rag_index__sample_row(~b->options->seed, rows - held, held, i);
   RAG_TRY(train(b, err));
   RAG_TRY(add(b, b->index, 0, rows - held, err));
   FaissIndex *index = b->index;

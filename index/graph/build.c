@@ -43,13 +43,8 @@ static uint32_t read_list(const graph_level *l, uint32_t node, const rag_graph__
   const uint32_t *links = rag_graph__list_of(l, node);
   const float *scores = rag_graph__scores_of(l, node);
   uint32_t count = l->counts[node];
-  for (uint32_t i = 0; i < count + (more ? 1 : 0); i++) {
-    rag_graph__link link = i < count ? (rag_graph__link){scores[i], links[i]} : *more;
-    uint64_t key = rag_graph__key(link.score, link.node);
-    uint32_t at = i;
-    for (; at > 0 && rag_graph__key(out[at - 1].score, out[at - 1].node) < key; at--) out[at] = out[at - 1];
-    out[at] = link;
-  }
+  for (uint32_t i = 0; i < count; i++) rag_graph__sort_in(out, i, (rag_graph__link){scores[i], links[i]});
+  if (more) rag_graph__sort_in(out, count, *more);
   return count + (more ? 1 : 0);
 }
 
@@ -204,16 +199,9 @@ static rag_status insert(graph_builder *b, uint32_t begin, uint32_t end, rag_err
 
 // ---------------------------------------------------------------------------------------------- order, memory
 
-static uint64_t mix(uint64_t z) { // splitmix64's
-  z += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
 // A row is on level l and above with the chance m^-l: by the row's number and the seed, in integers.
 static uint32_t level_of_row(const graph_builder *b, uint32_t row) {
-  uint64_t chance = mix(b->options->seed ^ mix(row)), bound = UINT64_MAX / b->m;
+  uint64_t chance = rag_index__mix(b->options->seed ^ rag_index__mix(row)), bound = UINT64_MAX / b->m;
   uint32_t number = 0;
   for (; number < RAG_GRAPH_LEVELS_MAX && chance < bound; number++) bound /= b->m;
   return number;
@@ -244,7 +232,7 @@ static rag_status make_order(graph_builder *b, const uint32_t *first_of, rag_err
     uint32_t own =
         rag_graph__is_carried(b, row) ? rag_graph__level_in_base(b, row) : RAG_MIN(level_of_row(b, row), b->highest);
     uint64_t below_top = RAG_GRAPH_LEVELS_MAX - own;
-    places[count++] = (place){below_top << 60 | mix(mix(row) + b->options->seed) >> 4, row};
+    places[count++] = (place){below_top << 60 | rag_index__mix(rag_index__mix(row) + b->options->seed) >> 4, row};
   }
   qsort(places, count, sizeof *places, compare_places);
   for (uint32_t i = 0; i < count; i++) {

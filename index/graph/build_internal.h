@@ -57,6 +57,13 @@ static inline uint32_t *rag_graph__list_of(const graph_level *l, uint32_t node) 
 static inline float *rag_graph__scores_of(const graph_level *l, uint32_t node) {
   return l->scores + (size_t)node * l->slots;
 }
+// Into its place among `count` links that are sorted, best first; there is room for one more.
+static inline void rag_graph__sort_in(rag_graph__link *links, uint32_t count, rag_graph__link link) {
+  uint64_t key = rag_graph__key(link.score, link.node);
+  for (; count > 0 && rag_graph__key(links[count - 1].score, links[count - 1].node) < key; count--)
+    links[count] = links[count - 1];
+  links[count] = link;
+}
 void rag_graph__write_list(graph_level *l, uint32_t node, const rag_graph__link *kept, uint32_t count);
 rag_graph__layer rag_graph__building_layer(const graph_builder *b, uint32_t number);
 

@@ -113,7 +113,7 @@ static void carry_level(graph_worker *w, uint32_t number, uint32_t position) {
   rag_graph__walker *walker = &w->walker;
   rag_graph__layer layer = rag_graph__building_layer(b, number);
   rag_graph__layer before = rag_graph__layer_of(b->options->base->graph, number);
-  uint32_t row = b->order[position], old = b->old_of[row], count = 0, lost = 0, kept = 0;
+  uint32_t row = b->order[position], old = b->old_of[row], count = 0, lost = 0;
   const uint32_t *links = before.links + (size_t)(number == 0 ? old : b->old_position_of[old]) * before.slots;
   rag_graph__walker_restart(walker, b->ef);
   for (uint32_t i = 0; i < before.slots && links[i] != RAG_GRAPH_NONE; i++) {
@@ -130,20 +130,14 @@ static void carry_level(graph_worker *w, uint32_t number, uint32_t position) {
   rag_graph__walker_ask_row(walker, row); // choosing asks for others
   rag_graph__score(walker, &layer, count);
   rag_graph__remember(walker, walker->nodes, count);
-  for (; kept < count; kept++) { // best first
-    rag_graph__link link = {walker->scores[kept], walker->nodes[kept]};
-    uint64_t key = rag_graph__key(link.score, link.node);
-    uint32_t at = kept;
-    for (; at > 0 && rag_graph__key(w->candidates[at - 1].score, w->candidates[at - 1].node) < key; at--)
-      w->candidates[at] = w->candidates[at - 1];
-    w->candidates[at] = link;
-  }
+  for (uint32_t i = 0; i < count; i++)
+    rag_graph__sort_in(w->candidates, i, (rag_graph__link){walker->scores[i], walker->nodes[i]});
   uint32_t node = number == 0 ? row : position;
   if (lost == 0) {
     rag_graph__write_list(l, node, w->candidates, count);
   } else {
-    kept = rag_graph__select(walker, &w->chooser, &layer, w->candidates, count, l->keep, w->kept);
-    rag_graph__write_list(l, node, w->kept, kept);
+    rag_graph__write_list(l, node, w->kept,
+                          rag_graph__select(walker, &w->chooser, &layer, w->candidates, count, l->keep, w->kept));
   }
 }
 

@@ -40,20 +40,9 @@ static rag_status fetch_decoded(void *context, const uint32_t *ids, uint32_t cou
   return RAG_OK;
 }
 
-static uint64_t mix(uint64_t z) { // splitmix64's
-  z += 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-// One row at random of each of `count` equal parts.
 static rag_status choose_sample(judge *j, uint64_t seed, rag_error *err) {
   uint32_t rows = j->codes->rows, dimension = j->codes->dimension;
-  for (uint32_t i = 0; i < j->count; i++) {
-    uint64_t begin = (uint64_t)rows * i / j->count, end = (uint64_t)rows * (i + 1) / j->count;
-    j->sample[i] = (uint32_t)(begin + mix(seed ^ mix(i)) % (end - begin));
-  }
+  for (uint32_t i = 0; i < j->count; i++) j->sample[i] = rag_index__sample_row(seed, rows, j->count, i);
   return rag_index__fetch_copy(&j->fetch, j->sample, j->count, dimension, j->vectors, err);
 }
 

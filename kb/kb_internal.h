@@ -10,7 +10,7 @@
 //   META      'S' bytes(fingerprint)              -> space number; of rounded vectors: fingerprint "+bfloat16"
 //   META      'N'                                 -> the next kb number and space number
 //   META      'P' kb                              -> "" : an import is writing this kb's rows (import.c)
-//   META      'G' kb space id                     -> "" : a segment of the index, a file of its own (segments.c)
+//   META      'G' kb space id                     -> "" : a segment of the index, a file of its own (segments_files.c)
 //   DOCUMENT  kb hash8(id) bytes(id) ~revision    -> content, chunk range, content digest, state digest
 //   REVISION  kb revision                         -> document id, content, chunk range, metadata, source, commit
 //   CONTENT   kb content                          -> document id, title, text

@@ -1,10 +1,4 @@
-// The sealed segments of a kb's index: which files there are, when they are made, and what becomes of them.
-//
-// A segment is a file under DIR/index/KB/SPACE/, and a row of META, 'G' kb space id. The row makes the file a part of the
-// index: it is written when the file is durable, and removed, in the same commit that names its successors, before the
-// file is. A file without a row is garbage; a row without a file, or with a damaged one, is dropped with a line in the
-// log, and its rows, whose vectors are in VECTOR, are read into the tail and sealed again. So no step needs to be undone
-// after a crash, and search is right after each.
+// The sealed segments of a kb's index: when they are made, and what becomes of them. (segments_files.c: which there are.)
 //
 // Job "index" of a kb: as long as the index has a task, run it and take it in. It is submitted by whoever made work for
 // it (a commit that filled the tail, a load, a gc); of a kb one is under way at most. The building itself is another
@@ -22,10 +16,7 @@
 // taken before kb->index_lock.
 #include "kb/segments_internal.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -37,236 +28,13 @@
 #define POLL_MS 20u
 #define PARAMS_COMPACT 1u
 #define RETRY_NS UINT64_C(30000000000) // after a failed job: a full disk is not helped by the next attempt
-#define LOOKS_MAX 250u // at a tail whose rows are not durable yet: 5 s
-#define TURN_TASKS 8u  // of one job
-#define JOBS_LOOKED_AT 100u // for one that an earlier process has left
-#define DELETE_ATTEMPTS 50u // POLL_MS apart: a builder of a deleted kb's stops at its next look
-#define ROW_MORE_BYTES 512u // of a segment's file, for links, codes' factors and the like
-#define ROW_PLANES 9u       // and so many bytes for each dimension: the vector, codes, an engine's own copy
+#define LOOKS_MAX 250u                 // at a tail whose rows are not durable yet: 5 s
+#define TURN_TASKS 8u                  // of one job
+#define JOBS_LOOKED_AT 100u            // for one that an earlier process has left
+#define ROW_MORE_BYTES 512u            // of a segment's file, for links, codes' factors and the like
+#define ROW_PLANES 9u                  // and so many bytes for each dimension: the vector, codes, an engine's own copy
 
 enum { SLOT_SEAL = 1, SLOT_MERGE = 2 }; // tasks under way: of each one at most
-
-// ---------------------------------------------------------------------------------------------- files and rows
-
-static rag_status folder_of(const char *store_dir, uint32_t kb, const uint32_t *space, char **out, rag_error *err) {
-  size_t size = strlen(store_dir) + 64;
-  char *path = rag_alloc(size);
-  if (path == NULL) return rag_fail_no_memory(err, size);
-  if (space != NULL) snprintf(path, size, "%s/index/%u/%u", store_dir, kb, *space);
-  else snprintf(path, size, "%s/index/%u", store_dir, kb);
-  *out = path;
-  return RAG_OK;
-}
-
-rag_status rag_kb__segments_dir(const rag_kb *kb, char **out, rag_error *err) {
-  return folder_of(rag_store_dir(kb->store), kb->id, &kb->space, out, err);
-}
-
-static void key_segment(rag_key *key, const rag_kb *kb, const rag_segment_id *id) { // id NULL: of all
-  rag_key_init(key);
-  rag_key_u8(key, 'G');
-  rag_key_u32(key, kb->id);
-  rag_key_u32(key, kb->space);
-  if (id != NULL) rag_key_raw(key, id->bytes, sizeof id->bytes);
-}
-
-#define KEY_BYTES (1u + 4 + 4 + sizeof(rag_segment_id))
-
-typedef struct ids {
-  rag_segment_id *items;
-  uint32_t count, capacity;
-} ids;
-
-static rag_status ids_add(ids *list, const rag_segment_id *id, rag_error *err) {
-  if (list->count == list->capacity) {
-    uint32_t capacity = list->capacity > 0 ? list->capacity * 2 : 16;
-    rag_segment_id *items = rag_realloc_array(list->items, capacity, sizeof *items);
-    if (items == NULL) return rag_fail_no_memory(err, capacity * sizeof *items);
-    list->items = items;
-    list->capacity = capacity;
-  }
-  list->items[list->count++] = *id;
-  return RAG_OK;
-}
-
-static bool ids_have(const ids *list, const rag_segment_id *id) {
-  for (uint32_t i = 0; i < list->count; i++)
-    if (memcmp(&list->items[i], id, sizeof *id) == 0) return true;
-  return false;
-}
-
-static rag_status read_rows(rag_kb *kb, ids *out, rag_error *err) {
-  rag_key lower, upper;
-  rag_store_iter *it = NULL;
-  rag_status status = RAG_OK;
-  key_segment(&lower, kb, NULL);
-  if (!rag_key_successor(&lower, &upper)) return rag_fail(err, RAG_INTERNAL, "no upper bound for a kb's segments");
-  RAG_TRY(rag_store_iter_open(kb->store, NULL, RAG_CF_META, rag_key_slice(&lower), rag_key_slice(&upper), false, &it,
-                              err));
-  while (status == RAG_OK && rag_store_iter_next(it)) {
-    rag_slice key = rag_store_iter_key(it);
-    rag_segment_id id;
-    if (key.size != KEY_BYTES) {
-      status = rag_kb__corrupt(err, RAG_CF_META, key);
-      break;
-    }
-    memcpy(id.bytes, key.data + key.size - sizeof id.bytes, sizeof id.bytes);
-    status = ids_add(out, &id, err);
-  }
-  if (status == RAG_OK) status = rag_store_iter_status(it, err);
-  rag_store_iter_close(it);
-  return status;
-}
-
-// Files that no row names. Goes on after one that cannot be removed; that is the error then.
-static rag_status sweep(const char *dir, const ids *named, rag_error *err) {
-  rag_status status = RAG_OK;
-  DIR *folder = opendir(dir);
-  if (folder == NULL) return errno == ENOENT ? RAG_OK : rag_os_fail(err, "read", dir, errno);
-  for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-    rag_segment_id id;
-    size_t size = strlen(entry->d_name);
-    bool segment = rag_segment_name_parse(rag_slice_of(entry->d_name, size), &id);
-    bool part = size > 5 && strcmp(entry->d_name + size - 5, ".part") == 0;
-    if (!part && (!segment || ids_have(named, &id))) continue;
-    if (unlinkat(dirfd(folder), entry->d_name, 0) != 0 && errno != ENOENT)
-      status = rag_os_fail(err, "remove", entry->d_name, errno);
-  }
-  closedir(folder);
-  return status;
-}
-
-static void remove_files(const char *dir, const rag_segment_id *list, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    char name[RAG_SEGMENT_NAME_MAX];
-    rag_buf path = {0};
-    rag_segment_name(&list[i], name);
-    rag_buf_printf(&path, "%s/%s", dir, name);
-    rag_buf_append_char(&path, '\0');
-    if (!path.failed && unlink(path.data) != 0 && errno != ENOENT)
-      rag_log(RAG_LOG_WARN, "kb.segment_left", "path=%s error=\"%s\"", path.data, strerror(errno));
-    rag_buf_free(&path);
-  }
-}
-
-typedef struct exchange {
-  rag_kb *kb;
-  const rag_segment_id *gone;
-  uint32_t gone_count;
-  rag_index_segment_info *come;
-  uint32_t come_count;
-} exchange;
-
-static rag_status exchange_apply(void *ctx, rag_txn *txn, rag_error *err) {
-  exchange *e = ctx;
-  rag_key key;
-  if (atomic_load_explicit(&e->kb->deleted, memory_order_relaxed))
-    return rag_fail(err, RAG_NOT_FOUND, "knowledge base '%s' was deleted", e->kb->name);
-  for (uint32_t i = 0; i < e->gone_count; i++) {
-    key_segment(&key, e->kb, &e->gone[i]);
-    rag_txn_delete(txn, RAG_CF_META, rag_key_slice(&key));
-  }
-  for (uint32_t i = 0; i < e->come_count; i++) {
-    key_segment(&key, e->kb, &e->come[i].id);
-    rag_txn_put(txn, RAG_CF_META, rag_key_slice(&key), rag_slice_of("", 0));
-  }
-  return rag_txn_check(txn, err);
-}
-
-static rag_status exchange_rows(exchange *e, rag_error *err) {
-  rag_commit_request request = {.apply = exchange_apply, .ctx = e, .room = RAG_STORE_ROOM_MADE};
-  return rag_store_commit(e->kb->store, &request, err);
-}
-
-// ---------------------------------------------------------------------------------------------- opening
-
-static bool is_open(rag_kb *kb, const rag_segment_id *id) {
-  rag_index_view *view = rag_index_pin(kb->index);
-  bool found = false;
-  for (uint32_t i = 0; !found && i < rag_index_view_segments(view); i++) {
-    rag_index_segment_info info;
-    rag_index_view_segment(view, i, &info);
-    found = memcmp(&info.id, id, sizeof *id) == 0;
-  }
-  rag_ref_drop(view);
-  return found;
-}
-
-rag_status rag_kb__segments_load(rag_kb *kb, const rag_bitmap *exist, rag_error *err) {
-  ids rows = {0}, lost = {0};
-  char *dir = NULL;
-  rag_error ignored = {0};
-  rag_status status = RAG_OK;
-  if (kb->segments_loaded) return RAG_OK;
-  pthread_mutex_lock(&kb->segments_lock);
-  RAG_TRY_OUT(rag_kb__segments_dir(kb, &dir, err));
-  RAG_TRY_OUT(read_rows(kb, &rows, err));
-  if (sweep(dir, &rows, &ignored) != RAG_OK)
-    rag_log(RAG_LOG_WARN, "kb.segment_left", "kb=%s error=\"%s\"", kb->name, ignored.message);
-  for (uint32_t i = 0; i < rows.count; i++) {
-    rag_error why = {0};
-    if (is_open(kb, &rows.items[i])) continue; // by a load that failed later
-    pthread_mutex_lock(&kb->index_lock);
-    status = rag_index_restore(kb->index, dir, &rows.items[i], exist, &why);
-    pthread_mutex_unlock(&kb->index_lock);
-    if (status == RAG_RESOURCE_EXHAUSTED) {
-      if (err != NULL) *err = why;
-      goto out;
-    }
-    if (status == RAG_OK) continue;
-    rag_log(status == RAG_NOT_FOUND ? RAG_LOG_INFO : RAG_LOG_ERROR, "kb.segment_lost",
-            "kb=%s action=\"read from the stored vectors and sealed again\" error=\"%s\"", kb->name,
-            status == RAG_NOT_FOUND ? "the file is not there" : why.message);
-    RAG_TRY_OUT(ids_add(&lost, &rows.items[i], err));
-    status = RAG_OK;
-  }
-  if (lost.count > 0) {
-    // A store that cannot be written keeps the rows, and says it again next time.
-    exchange e = {.kb = kb, .gone = lost.items, .gone_count = lost.count};
-    if (exchange_rows(&e, &ignored) == RAG_OK) remove_files(dir, lost.items, lost.count);
-  }
-  kb->segments_loaded = true;
-out:
-  pthread_mutex_unlock(&kb->segments_lock);
-  rag_free(rows.items);
-  rag_free(lost.items);
-  rag_free(dir);
-  return status;
-}
-
-rag_status rag_kb__segments_delete(rag_store *store, uint32_t kb, rag_error *err) {
-  char *dir = NULL;
-  RAG_TRY(folder_of(rag_store_dir(store), kb, NULL, &dir, err));
-  rag_status status;
-  for (uint32_t attempt = 1;; attempt++) {
-    status = rag_os_remove_tree(dir, err);
-    // A task that is just being stopped writes into the folder, or takes its file away.
-    bool met = status == RAG_FAILED_PRECONDITION || status == RAG_NOT_FOUND;
-    if (!met || attempt == DELETE_ATTEMPTS) break;
-    nanosleep(&(struct timespec){.tv_nsec = POLL_MS * 1000000L}, NULL);
-  }
-  rag_free(dir);
-  return status;
-}
-
-void rag_kbs__segments_sweep(rag_kbs *kbs) {
-  rag_buf path = {0};
-  rag_buf_printf(&path, "%s/index", rag_store_dir(kbs->store));
-  rag_buf_append_char(&path, '\0');
-  DIR *folder = path.failed ? NULL : opendir(path.data);
-  for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;) {
-    rag_error ignored = {0};
-    char *end = NULL;
-    unsigned long id = strtoul(entry->d_name, &end, 10);
-    if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || *end != '\0' || id > UINT32_MAX) continue;
-    bool known = false;
-    for (uint32_t i = 0; i < kbs->pending->count; i++) known |= kbs->pending->kbs[i]->id == id;
-    if (!known && rag_kb__segments_delete(kbs->store, (uint32_t)id, &ignored) != RAG_OK)
-      rag_log(RAG_LOG_WARN, "kb.segments_left", "kb=%lu error=\"%s\"", id, ignored.message);
-  }
-  if (folder != NULL) closedir(folder);
-  rag_buf_free(&path);
-}
 
 // ---------------------------------------------------------------------------------------------- building
 
@@ -295,8 +63,7 @@ static bool go_on(void *context, uint64_t done, uint64_t total) {
 static void *build(void *context) {
   building *b = context;
   rag_kb *kb = b->kb;
-  rag_index_build_options options = {
-      .threads = RAG_MAX(rag_os_cpu_count() / 2, 1u), .progress = go_on, .context = b};
+  rag_index_build_options options = {.threads = RAG_MAX(rag_os_cpu_count() / 2, 1u), .progress = go_on, .context = b};
   (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BUILDING_NICE); // threads that it starts inherit it
   b->status = rag_index_task_run(kb->index, b->task, b->dir, &options, &b->err);
   pthread_mutex_lock(&kb->segments_lock);
@@ -344,26 +111,26 @@ static rag_status alive(rag_kb *kb, rag_bitmap **out, uint32_t *out_end, rag_err
 // Durable, then public, then the old files go. Only memory can be short between: then what is public is a step behind
 // what is durable (*out_behind), and the task is kept, to be made public before anything else is done.
 static rag_status take_in(rag_kb *kb, const rag_index_task *task, const char *dir, bool *out_behind, rag_error *err) {
-  exchange e = {.kb = kb, .gone = task->inputs, .gone_count = task->input_count, .come_count = task->made_count};
   rag_status status = RAG_OK;
-  e.come = rag_calloc((size_t)task->made_count + 1, sizeof *e.come);
-  if (e.come == NULL) status = rag_fail_no_memory(err, task->made_count * sizeof *e.come);
-  for (uint32_t i = 0; status == RAG_OK && i < task->made_count; i++) rag_index_task_made(task, i, &e.come[i]);
-  if (status == RAG_OK) status = exchange_rows(&e, err);
+  rag_index_segment_info *made = rag_calloc((size_t)task->made_count + 1, sizeof *made);
+  if (made == NULL) status = rag_fail_no_memory(err, task->made_count * sizeof *made);
+  for (uint32_t i = 0; status == RAG_OK && i < task->made_count; i++) rag_index_task_made(task, i, &made[i]);
+  if (status == RAG_OK)
+    status = rag_kb__segments_exchange(kb, task->inputs, task->input_count, made, task->made_count, err);
   if (status == RAG_OK) {
     pthread_mutex_lock(&kb->index_lock);
     status = rag_index_task_install(kb->index, task, err);
     pthread_mutex_unlock(&kb->index_lock);
-    if (status == RAG_OK) remove_files(dir, task->inputs, task->input_count);
+    if (status == RAG_OK) rag_kb__segments_remove(dir, task->inputs, task->input_count);
     else *out_behind = true;
   } else {
     rag_index_task_remove_files(task, dir);
   }
   for (uint32_t i = 0; status == RAG_OK && i < task->made_count; i++)
     rag_log(RAG_LOG_INFO, "kb.sealed", "kb=%s engine=%s rows=%u history=%d bytes=%llu recall=%.4f inputs=%u why=\"%s\"",
-            kb->name, e.come[i].engine, e.come[i].rows, e.come[i].history, (unsigned long long)e.come[i].file_bytes,
-            (double)e.come[i].recall, task->input_count, task->why);
-  rag_free(e.come);
+            kb->name, made[i].engine, made[i].rows, made[i].history, (unsigned long long)made[i].file_bytes,
+            (double)made[i].recall, task->input_count, task->why);
+  rag_free(made);
   return status;
 }
 
@@ -391,7 +158,7 @@ static rag_status catch_up(rag_kb *kb, const char *dir, rag_error *err) {
     rag_status status = rag_index_task_install(kb->index, task, err);
     pthread_mutex_unlock(&kb->index_lock);
     RAG_TRY(status);
-    remove_files(dir, task->inputs, task->input_count);
+    rag_kb__segments_remove(dir, task->inputs, task->input_count);
     rag_index_task_destroy(task);
     kb->segments_behind[i] = NULL;
   }
@@ -449,8 +216,7 @@ static rag_status begin(rag_kb *kb, unsigned slots, const char *dir, building *b
   *b = (building){.kb = kb, .dir = dir, .slots = slots};
   pthread_mutex_lock(&kb->segments_lock);
   RAG_TRY_OUT(catch_up(kb, dir, err));
-  if ((kb->segments_slots & slots) != 0 ||
-      atomic_load_explicit(&kb->segments_interrupted, memory_order_relaxed) > 0) {
+  if ((kb->segments_slots & slots) != 0 || atomic_load_explicit(&kb->segments_interrupted, memory_order_relaxed) > 0) {
     *out = BUSY;
     goto out;
   }
@@ -480,16 +246,6 @@ static rag_status conclude(building *b, rag_error *err) {
   return status;
 }
 
-// What no row names any more may hold what is to be erased: an old file that could not be removed when it was due.
-static rag_status sweep_all(rag_kb *kb, const char *dir, rag_error *err) {
-  ids rows = {0};
-  rag_status status = read_rows(kb, &rows, err);
-  if (status == RAG_OK) status = sweep(dir, &rows, err);
-  if (status == RAG_OK && rag_os_exists(dir)) status = rag_os_sync_dir(dir, err);
-  rag_free(rows.items);
-  return status;
-}
-
 rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_error *err) {
   rag_index_task *task = NULL;
   char *dir = NULL;
@@ -514,7 +270,8 @@ rag_status rag_kb__segments_erase(rag_kb *kb, const rag_bitmap *chunks, rag_erro
     }
     RAG_TRY_OUT(status);
   }
-  status = sweep_all(kb, dir, err);
+  // What no row names any more may hold what is to be erased: an old file that could not be removed when it was due.
+  status = rag_kb__segments_sweep(kb, dir, err);
 out:
   pthread_mutex_unlock(&kb->segments_lock);
   rag_index_task_destroy(task);
@@ -533,8 +290,9 @@ static rag_status submit(rag_kb *kb, bool compact, uint64_t *out_job, rag_error 
   rag_buf params = {0};
   make_params(kb, compact, &params);
   rag_status status = rag_buf_check(&params, err);
-  if (status == RAG_OK) status = rag_jobs_submit(kb->kbs->jobs, compact ? JOB_COMPACT : JOB, kb->name, rag_buf_slice(&params), out_job,
-                                                err);
+  if (status == RAG_OK)
+    status =
+        rag_jobs_submit(kb->kbs->jobs, compact ? JOB_COMPACT : JOB, kb->name, rag_buf_slice(&params), out_job, err);
   rag_buf_free(&params);
   return status;
 }
@@ -565,7 +323,8 @@ static bool comes_to_run(rag_kb *kb) {
   rag_job_info info = {0};
   if (id == 0) return true; // it runs, or is just being submitted
   rag_status status = rag_jobs_get(kb->kbs->jobs, id, &info, NULL);
-  bool comes = status == RAG_OK ? info.state == RAG_JOB_QUEUED || info.state == RAG_JOB_RUNNING : status != RAG_NOT_FOUND;
+  bool comes =
+      status == RAG_OK ? info.state == RAG_JOB_QUEUED || info.state == RAG_JOB_RUNNING : status != RAG_NOT_FOUND;
   rag_job_info_free(&info);
   return comes || !atomic_compare_exchange_strong(&kb->segments_queued, &id, 0); // one of those who see it submits
 }

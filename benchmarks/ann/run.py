@@ -137,6 +137,8 @@ class Bench:
         engine.close()
         best, best_row = None, None
         for step in quick(steps) if self.args.quick else steps:
+            if self.args.build and not any(b in json.dumps(step["build"]) for b in self.args.build):
+                continue
             engine = Engine(name, self.data, self.args.ours)
             engine.step = step
             try:
@@ -264,6 +266,7 @@ def main():
     a.add_argument("--out", default=os.path.join(HERE, "results"))
     a.add_argument("--label", help="name of the result files, if not the set's")
     a.add_argument("--only", action="append", help="engines to run: " + ", ".join(OURS + tuple(PEERS)))
+    a.add_argument("--build", action="append", help="builds to run: a part of their JSON, as '\"m\": 16'")
     a.add_argument("--target", type=float, default=0.98)
     a.add_argument("--queries", type=int, default=1000)
     a.add_argument("--filter-queries", type=int, default=200)

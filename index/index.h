@@ -213,6 +213,12 @@ RAG_NODISCARD rag_status rag_index_task_compact(rag_index *index, const rag_bitm
 RAG_NODISCARD rag_status rag_index_task_erase(rag_index *index, const rag_bitmap *erase, rag_index_task **out,
                                               rag_error *err);
 bool rag_index_wants_task(const rag_index *index); // cheap: the tail has enough rows to be sealed
+// How far sealing and merging are behind: the tail, and what lies beside the largest segment, over what makes a task of
+// either. At 1 it is just due; some times that, and searches pay for it. Cheap.
+typedef struct rag_index_backlog {
+  double tail, beside;
+} rag_index_backlog;
+rag_index_backlog rag_index_backlog_of(const rag_index *index);
 
 typedef struct rag_index_build_options {
   uint32_t threads;                                               // 0: 1

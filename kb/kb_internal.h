@@ -374,6 +374,7 @@ struct rag_kb {
   pthread_mutex_t segments_lock;   // before index_lock (segments.c)
   pthread_cond_t segments_changed; // of segments_lock: a task has ended
   unsigned segments_slots;         // guarded by: segments_lock: tasks under way
+  unsigned segments_starve;        // guarded by: segments_lock: tasks that got too little, and are still behind
   rag_index_task *segments_behind[2]; // guarded by: segments_lock: durable, and not public yet; owned
   _Atomic bool segments_job;          // atomic: one index job of a kb is under way
   _Atomic uint64_t segments_queued;   // atomic: it, where it may not have begun; 0: it has

@@ -2,7 +2,9 @@
 //
 // Job "index" of a kb: as long as the index has a task, run it and take it in. It is submitted by whoever made work for
 // it (a commit that filled the tail, a load, a gc); of a kb one is under way at most. The building itself is another
-// thread's, at the lowest priority, so that searches keep their cores.
+// thread's, at the lowest priority, so that searches keep their cores. Where they keep all of them, too little is built, and
+// each search pays for what is not. So a builder that gets next to nothing while more and more piles up is begun again with
+// more, and so are those after it, until they have caught up.
 //
 // One sealing and one merge may be under way at once, so that the tail stays short while a large graph is built. Erasing
 // (purge) and they exclude each other: it interrupts them, and the job begins them again. A job ends after some tasks
@@ -24,7 +26,6 @@
 
 #define JOB "index"
 #define JOB_COMPACT "index-compact" // apart, as somebody waits for it by its number
-#define BUILDING_NICE 19
 #define POLL_MS 20u
 #define PARAMS_COMPACT 1u
 #define RETRY_NS UINT64_C(30000000000) // after a failed job: a full disk is not helped by the next attempt
@@ -33,6 +34,16 @@
 #define JOBS_LOOKED_AT 100u            // for one that an earlier process has left
 #define ROW_MORE_BYTES 512u            // of a segment's file, for links, codes' factors and the like
 #define ROW_PLANES 9u                  // and so many bytes for each dimension: the vector, codes, an engine's own copy
+
+#define STARVES_AFTER_NS UINT64_C(1000000000)
+#define STARVES_SHARE 4u // a builder that gets less than one in so many of a core's time
+
+// How a builder is begun: the first way, or where they starve, by how far the index is behind, in units of what is just due.
+static const struct urgency {
+  double backlog; // and more
+  int nice;       // 0: as the server itself
+  uint32_t share; // of the cores, one in so many: threads
+} urgencies[] = {{0, 19, 2}, {2, 0, 2}, {4, 0, 1}};
 
 enum { SLOT_SEAL = 1, SLOT_MERGE = 2 }; // tasks under way: of each one at most
 
@@ -43,6 +54,8 @@ typedef struct building {
   rag_index_task *task; // owned
   const char *dir;
   unsigned slots;
+  size_t urgency;
+  uint64_t begun_ns;
   pthread_t thread;
   rag_status status; // of the run
   rag_error err;
@@ -59,12 +72,51 @@ static bool go_on(void *context, uint64_t done, uint64_t total) {
          atomic_load_explicit(&b->kb->segments_interrupted, memory_order_relaxed) == 0;
 }
 
+static size_t urgency_now(rag_kb *kb, unsigned slots) {
+  rag_index_backlog backlog = rag_index_backlog_of(kb->index);
+  double behind = slots == SLOT_SEAL ? backlog.tail : backlog.beside;
+  size_t urgency = 0;
+  while (urgency + 1 < RAG_COUNT_OF(urgencies) && behind >= urgencies[urgency + 1].backlog) urgency++;
+  return urgency;
+}
+
+static size_t urgency_at_begin(rag_kb *kb, unsigned slots) { // under segments_lock
+  size_t urgency = urgency_now(kb, slots);
+  if (urgency == 0) kb->segments_starve &= ~slots;
+  return (kb->segments_starve & slots) != 0 ? urgency : 0;
+}
+
+// It gets next to nothing, and meanwhile it has become more urgent: it is better begun again. What is lost is little.
+static bool starves(const building *b) {
+  clockid_t clock;
+  struct timespec used;
+  uint64_t passed = rag_clock_monotonic_ns() - b->begun_ns;
+  if (passed < STARVES_AFTER_NS || urgency_now(b->kb, b->slots) <= b->urgency) return false;
+  if (pthread_getcpuclockid(b->thread, &clock) != 0 || clock_gettime(clock, &used) != 0) return false;
+  return ((uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec) * STARVES_SHARE < passed;
+}
+
+static void stop_if_it_starves(building *b) {
+  if (atomic_load_explicit(&b->ended, memory_order_acquire) || atomic_load_explicit(&b->stop, memory_order_relaxed) ||
+      !starves(b))
+    return;
+  pthread_mutex_lock(&b->kb->segments_lock);
+  b->kb->segments_starve |= b->slots;
+  pthread_mutex_unlock(&b->kb->segments_lock);
+  atomic_store_explicit(&b->stop, true, memory_order_relaxed);
+  rag_log(RAG_LOG_INFO, "kb.index_behind", "kb=%s nice=%d next_nice=%d why=\"%s\"", b->kb->name,
+          urgencies[b->urgency].nice, urgencies[urgency_now(b->kb, b->slots)].nice, b->task->why);
+}
+
 // In a thread of its own, as a thread that has made itself nicer cannot take it back.
 static void *build(void *context) {
   building *b = context;
   rag_kb *kb = b->kb;
-  rag_index_build_options options = {.threads = RAG_MAX(rag_os_cpu_count() / 2, 1u), .progress = go_on, .context = b};
-  (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), BUILDING_NICE); // threads that it starts inherit it
+  const struct urgency *urgency = &urgencies[b->urgency];
+  rag_index_build_options options = {
+      .threads = RAG_MAX(rag_os_cpu_count() / urgency->share, 1u), .progress = go_on, .context = b};
+  // Threads that it starts inherit it.
+  if (urgency->nice > 0) (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), urgency->nice);
   b->status = rag_index_task_run(kb->index, b->task, b->dir, &options, &b->err);
   pthread_mutex_lock(&kb->segments_lock);
   atomic_store_explicit(&b->ended, true, memory_order_release);
@@ -213,7 +265,7 @@ typedef enum begun { NOTHING, BUSY, BEGUN } begun;
 static rag_status begin(rag_kb *kb, unsigned slots, const char *dir, building *b, begun *out, rag_error *err) {
   rag_status status = RAG_OK;
   *out = NOTHING;
-  *b = (building){.kb = kb, .dir = dir, .slots = slots};
+  *b = (building){.kb = kb, .dir = dir, .slots = slots, .begun_ns = rag_clock_monotonic_ns()};
   pthread_mutex_lock(&kb->segments_lock);
   RAG_TRY_OUT(catch_up(kb, dir, err));
   if ((kb->segments_slots & slots) != 0 || atomic_load_explicit(&kb->segments_interrupted, memory_order_relaxed) > 0) {
@@ -224,8 +276,11 @@ static rag_status begin(rag_kb *kb, unsigned slots, const char *dir, building *b
   if (b->task == NULL) goto out;
   RAG_TRY_OUT(room_to_make(kb, b->task, err));
   RAG_TRY_OUT(rag_os_make_dirs(dir, err));
+  b->urgency = urgency_at_begin(kb, slots);
   int error = pthread_create(&b->thread, NULL, build, b);
   if (error != 0) RAG_TRY_OUT(rag_os_fail(err, "pthread_create", "index", error));
+  rag_log(RAG_LOG_DEBUG, "kb.index_begun", "kb=%s nice=%d why=\"%s\"", kb->name, urgencies[b->urgency].nice,
+          b->task->why);
   kb->segments_slots |= slots;
   *out = BEGUN;
 out:
@@ -372,7 +427,7 @@ static rag_status conclude_one(run *r, building *b, rag_error *err) {
   rag_status status = conclude(b, err);
   if (status == RAG_OK) return rag_job_checkpoint(r->job, rag_slice_of("", 0), ++r->tasks, 0, "tasks", err);
   bool asked = rag_job_should_stop(r->job) || atomic_load_explicit(&r->kb->deleted, memory_order_relaxed);
-  if (status == RAG_CANCELLED && !asked) return RAG_OK; // by an erasure: the same task comes again
+  if (status == RAG_CANCELLED && !asked) return RAG_OK; // by an erasure, or it starved: the same task comes again
   return status;
 }
 
@@ -383,6 +438,7 @@ static rag_status seal_one(run *r, begun *out, rag_error *err) {
   if (*out != BEGUN) return RAG_OK;
   while (!atomic_load_explicit(&b.ended, memory_order_acquire)) {
     if (rag_job_should_stop(r->job)) atomic_store_explicit(&b.stop, true, memory_order_relaxed);
+    stop_if_it_starves(&b);
     wait_a_little(r->kb, &b);
   }
   return conclude_one(r, &b, err);
@@ -411,6 +467,7 @@ static rag_status keep_house(run *r, rag_error *err) {
       if (merging == BEGUN) atomic_store_explicit(&merge.stop, true, memory_order_relaxed);
       else RAG_TRY_OUT(rag_job_checkpoint(r->job, rag_slice_of("", 0), r->tasks, 0, "tasks", err));
     }
+    if (merging == BEGUN) stop_if_it_starves(&merge);
     wait_a_little(r->kb, merging == BEGUN ? &merge : NULL);
   }
 out:

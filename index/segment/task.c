@@ -66,6 +66,34 @@ bool rag_index_wants_task(const rag_index *index) {
 
 // ---------------------------------------------------------------------------------------------- choosing
 
+// So many rows beside the largest segment are to join it.
+static uint64_t beside_due(const rag_index_segment *largest, uint64_t rows) {
+  uint32_t share = largest->kind->grows ? BESIDE : BESIDE_ANEW;
+  return RAG_MAX((rows + share - 1) / share, (uint64_t)largest->shared->graph_rows);
+}
+
+rag_index_backlog rag_index_backlog_of(const rag_index *index) {
+  rag_index_backlog backlog = {0, 0};
+  if (index->engine != &rag_index__segmented) return backlog;
+  rag_index_view *head = rag_index_pin((rag_index *)index);
+  const segmented_view *view = (const segmented_view *)head;
+  const rag_index_segment *largest = NULL;
+  uint64_t rows = 0, most = 0;
+  for (uint32_t i = 0; i < view->segment_count; i++) {
+    const rag_index_segment *s = view->segments[i].segment;
+    uint64_t present = s->rows - view->segments[i].removed;
+    if (s->history) continue;
+    rows += present;
+    if (largest != NULL && present <= most) continue;
+    largest = s;
+    most = present;
+  }
+  backlog.tail = (double)rag_index_view_tail_rows(head) / index->shared->seal_rows;
+  if (largest != NULL) backlog.beside = (double)(rows - most) / (double)beside_due(largest, most);
+  rag_ref_drop(head);
+  return backlog;
+}
+
 static int by_rows(const void *a, const void *b) {
   const piece *x = a, *y = b;
   if (x->present != y->present) return x->present < y->present ? -1 : 1;
@@ -173,10 +201,8 @@ static rag_status next_of(rag_index_view *head, const rag_bitmap *live, bool his
   if (!history && count > 1) {
     uint64_t beside = 0;
     for (uint32_t i = 0; i + 1 < count; i++) beside += pieces[i].present;
-    uint64_t share =
-        ((const segmented_view *)head)->segments[pieces[count - 1].at].segment->kind->grows ? BESIDE : BESIDE_ANEW;
-    if (beside >= ((const segmented_view *)head)->head.shared->graph_rows &&
-        beside * share >= pieces[count - 1].present) {
+    const piece *largest = &pieces[count - 1];
+    if (beside >= beside_due(((const segmented_view *)head)->segments[largest->at].segment, largest->present)) {
       status = make_task(head, pieces, count, 0, live, "much lies beside the largest", out, err);
       goto out;
     }

@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -252,14 +253,19 @@ static void settle(model *m, rag_index_task *task) {
   assert_int_equal(files_in(m->dir), m->id_count);
 }
 
-static bool do_one(model *m, bool compact) {
+static rag_index_task *next_task(model *m, bool compact) {
   rag_bitmap *live = bitmap_of(m->live, m->rows);
   rag_index_task *task = NULL;
-  rag_index_build_options options = {.threads = 1};
   if (compact) OK(rag_index_task_compact(m->index, live, UINT32_MAX, &task, &err));
   else OK(rag_index_task_seal(m->index, UINT32_MAX, &task, &err));
   if (!compact && task == NULL) OK(rag_index_task_merge(m->index, live, &task, &err));
   rag_ref_drop(live);
+  return task;
+}
+
+static bool do_one(model *m, bool compact) {
+  rag_index_task *task = next_task(m, compact);
+  rag_index_build_options options = {.threads = 1};
   if (task == NULL) return false;
   OK(rag_index_task_run(m->index, task, m->dir, &options, &err));
   if (random_below(&m->random, 3) == 0) remove_some(m, 40); // while it ran
@@ -545,6 +551,40 @@ static bool stop_at_once(void *context, uint64_t done, uint64_t total) {
   return false;
 }
 
+static void do_alone(model *m, bool compact) { // as do_one, and nothing comes between
+  rag_index_task *task = next_task(m, compact);
+  assert_non_null(task);
+  OK(rag_index_task_run(m->index, task, m->dir, &(rag_index_build_options){.threads = 1}, &err));
+  settle(m, task);
+  rag_index_task_destroy(task);
+}
+
+// The tail over what is sealed; beside the largest, over what is merged: a sixth of it, and a graph's least.
+static void test_backlog(void **state) {
+  RAG_UNUSED(state);
+  model *m = model_create("auto", RAG_METRIC_COSINE, 16, 300, 1000);
+  rag_index_backlog b = rag_index_backlog_of(m->index);
+  assert_true(b.tail == 0 && b.beside == 0);
+  append(m, 150);
+  assert_true(rag_index_backlog_of(m->index).tail == .5);
+  append(m, 11850);
+  b = rag_index_backlog_of(m->index);
+  assert_true(b.tail == 40 && b.beside == 0);
+  do_alone(m, true);
+  append(m, 1000);
+  b = rag_index_backlog_of(m->index);
+  assert_true(fabs(b.tail - 1000 / 300.0) < 1e-9 && b.beside == 0);
+  do_alone(m, false); // sealed beside 12,000
+  b = rag_index_backlog_of(m->index);
+  assert_true(b.tail == 0 && fabs(b.beside - .5) < 1e-9);
+  append(m, 1000);
+  do_alone(m, false);
+  assert_true(fabs(rag_index_backlog_of(m->index).beside - 1) < 1e-9); // just due
+  do_alone(m, false);
+  assert_true(rag_index_backlog_of(m->index).beside == 0);
+  model_free(m);
+}
+
 static void test_stop_and_abort(void **state) {
   RAG_UNUSED(state);
   model *m = model_create("auto", RAG_METRIC_COSINE, 16, 300, 1000);
@@ -697,9 +737,10 @@ static void test_readers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_histories), cmocka_unit_test(test_few_segments),     cmocka_unit_test(test_recall_targets),
-      cmocka_unit_test(test_damage),    cmocka_unit_test(test_stop_and_abort),   cmocka_unit_test(test_no_memory),
-      cmocka_unit_test(test_readers),   cmocka_unit_test(test_another_datatype), cmocka_unit_test(test_overflow),
+      cmocka_unit_test(test_histories), cmocka_unit_test(test_few_segments),   cmocka_unit_test(test_recall_targets),
+      cmocka_unit_test(test_damage),    cmocka_unit_test(test_stop_and_abort), cmocka_unit_test(test_backlog),
+      cmocka_unit_test(test_no_memory), cmocka_unit_test(test_readers),        cmocka_unit_test(test_another_datatype),
+      cmocka_unit_test(test_overflow),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

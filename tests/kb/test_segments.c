@@ -2,9 +2,11 @@
 // versions whose rows have moved to history are searched as before; what is deleted leaves no file.
 // Method: a kb of some hundred documents whose jobs are run by hand; answers are taken before and after, exactly and not;
 // files are removed, flipped and planted between restarts.
+#include "kb/kb_internal.h"
 #include "tests/kb/kb_test.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -110,6 +112,51 @@ static void sealing_changes_no_answer(void **state) {
   assert_string_equal(again.build, info.build);
   assert_string_equal(kb_test_search(kb, "main", "one more, and not enough to be sealed", 1), "tail");
   rag_buf_free(&before);
+  rag_ref_drop(kb);
+}
+
+static uint32_t lines_with(const char *path, const char *event, const char *what) {
+  char line[1024];
+  uint32_t count = 0;
+  FILE *file = fopen(path, "r");
+  assert_non_null(file);
+  while (fgets(line, sizeof line, file) != NULL) count += strstr(line, event) != NULL && strstr(line, what) != NULL;
+  fclose(file);
+  return count;
+}
+
+// Who builds does so at the lowest priority; only who has starved, and is behind, gets more.
+static void builders_that_starved(void **state) {
+  kb_fixture *f = *state;
+  char path[300];
+  snprintf(path, sizeof path, "%.255s/log", f->dir);
+  int fd = open(path, O_CREAT | O_RDWR | O_APPEND, 0600);
+  assert_true(fd >= 0);
+  rag_log_setup(fd, RAG_LOG_DEBUG, RAG_LOG_TEXT);
+  rag_kb *kb = kb_test_new(f);
+  static const struct {
+    uint32_t documents; // 24 make a segment
+    bool starve;
+    const char *nice;
+  } steps[] = {{60, false, "nice=19 "},
+               {60, true, "nice=0 "},
+               {150, false, "nice=0 "},
+               {24, false, "nice=19 "},
+               {150, false, "nice=19 "}};
+  for (uint32_t i = 0, from = 0; i < RAG_COUNT_OF(steps); from += steps[i++].documents) {
+    uint32_t before = lines_with(path, "the tail is long", steps[i].nice);
+    put_many(kb, from, steps[i].documents, 0);
+    if (steps[i].starve) {
+      pthread_mutex_lock(&kb->segments_lock);
+      kb->segments_starve = 1; // a sealing
+      pthread_mutex_unlock(&kb->segments_lock);
+    }
+    run_jobs(f);
+    assert_int_equal(index_of(kb).tail_rows, 0);
+    assert_true(lines_with(path, "the tail is long", steps[i].nice) > before);
+  }
+  rag_log_setup(2, RAG_LOG_ERROR, RAG_LOG_TEXT);
+  close(fd);
   rag_ref_drop(kb);
 }
 
@@ -293,11 +340,9 @@ static void changed_settings(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      KB_TEST(sealing_changes_no_answer),
-      KB_TEST(lost_and_damaged_files),
-      KB_TEST(old_versions),
-      KB_TEST(deleted_and_flat),
-      KB_TEST(changed_settings),
+      KB_TEST(sealing_changes_no_answer), KB_TEST(builders_that_starved),
+      KB_TEST(lost_and_damaged_files),    KB_TEST(old_versions),
+      KB_TEST(deleted_and_flat),          KB_TEST(changed_settings),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -230,6 +230,9 @@ RAG_NODISCARD rag_status rag_index_task_run(rag_index *index, rag_index_task *ta
                                             const rag_index_build_options *options, rag_error *err);
 // RAG_ABORTED: an input is no longer there; nothing was done.
 RAG_NODISCARD rag_status rag_index_task_install(rag_index *index, const rag_index_task *task, rag_error *err);
+// After the install: no view that readers may hold has an input any more. Then whoever destroys the task unmaps the inputs;
+// of a file that is unlinked that frees all its pages, tens of milliseconds for some hundred MB.
+bool rag_index_task_alone(const rag_index_task *task);
 void rag_index_task_made(const rag_index_task *task, uint32_t at,
                          rag_index_segment_info *out);                         // a segment that run made
 void rag_index_task_destroy(rag_index_task *task);                             // NULL is fine; removes no files

@@ -35,6 +35,7 @@
 #define ROW_MORE_BYTES 512u            // of a segment's file, for links, codes' factors and the like
 #define ROW_PLANES 9u                  // and so many bytes for each dimension: the vector, codes, an engine's own copy
 
+#define READERS_LOOKS 200u // a millisecond apart: no search is waited for longer
 #define STARVES_AFTER_NS UINT64_C(1000000000)
 #define STARVES_SHARE 4u // a builder that gets less than one in so many of a core's time
 
@@ -289,6 +290,12 @@ out:
   return status;
 }
 
+// Searches that began before may hold what was replaced. The last to let go of it frees it, and that should be no search.
+static void wait_for_readers(const rag_index_task *task) {
+  for (uint32_t look = 0; look < READERS_LOOKS && !rag_index_task_alone(task); look++)
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
 // Waits for a task that was begun, and takes in what it made. RAG_CANCELLED: it was stopped.
 static rag_status conclude(building *b, rag_error *err) {
   pthread_join(b->thread, NULL);
@@ -296,6 +303,7 @@ static rag_status conclude(building *b, rag_error *err) {
   bool behind = false;
   if (status == RAG_OK) status = take_in(b->kb, b->task, b->dir, &behind, err);
   else if (err != NULL) *err = b->err;
+  if (status == RAG_OK) wait_for_readers(b->task);
   if (!behind) rag_index_task_destroy(b->task);
   release(b->kb, b->slots, behind ? b->task : NULL);
   return status;

@@ -479,6 +479,14 @@ rag_status rag_index_task_install(rag_index *index, const rag_index_task *task, 
   return status;
 }
 
+bool rag_index_task_alone(const rag_index_task *task) {
+  bool alone = atomic_load_explicit(&task->view->ref.count, memory_order_relaxed) == 1;
+  for (uint32_t i = 0; alone && i < task->input_count; i++)
+    alone = atomic_load_explicit(&((rag_index_segment *)(uintptr_t)input_of(task, i))->ref.count,
+                                 memory_order_relaxed) == 1;
+  return alone;
+}
+
 rag_status rag_index_restore(rag_index *index, const char *dir, const rag_segment_id *id, const rag_bitmap *exist,
                              rag_error *err) {
   rag_index_segment *segment = NULL;
